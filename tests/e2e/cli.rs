@@ -576,7 +576,7 @@ fn an_unknown_target_does_not_keep_the_others_from_being_cancelled() {
 fn invalid_values_are_explained() {
     let daemon = Daemon::start();
     for (words, part) in [
-        (&["run", "--timeout", "5", "true"][..], "ms, s, m"),
+        (&["run", "--timeout", "5x", "true"][..], "ms, s, m"),
         (&["run", "-u", "#x", "true"], "#"),
         (&["kill", "-s", "NOPE", "1"], "signal"),
         (&["ps", "--filter", "colour=red"], "colour"),

@@ -1,6 +1,6 @@
 //! Values in messages.
 
-use escher_protocol::message::{CancelAnswer, EventKind};
+use escher_protocol::message::{CancelAnswer, EventKind, Property};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, ClientId, Command, ErrorCode, ExecutionId, Exit, GapReason,
     InstanceId, KillMode, Leftovers, OnStdinLost, OutputStart, OutputStream, Part, Parts,
