@@ -215,9 +215,10 @@ async fn verbs_with_a_filter_act_on_each_execution_that_matches() {
             for number in [9, 7] {
                 let mut record = record(number);
                 let is_skipped = number == 9;
-                record.status = match is_finished == is_skipped {
-                    true => Status::Running,
-                    false => Status::Completed,
+                record.status = if is_finished == is_skipped {
+                    Status::Running
+                } else {
+                    Status::Completed
                 };
                 peer.item(id, Item::Execution(Box::new(record))).await;
             }
