@@ -45,7 +45,12 @@ fn a_line_never_exceeds_the_terminal() {
     let mut record = samples::running_execution();
     record.name = Some("nächtliche-sicherung-der-datenbanken".into());
     for width in [40, 60, 80, 100, 140] {
-        let shown = shown(&[record.clone()], &[], ColorChoice::Never, Some(width));
+        let shown = shown(
+            std::slice::from_ref(&record),
+            &[],
+            ColorChoice::Never,
+            Some(width),
+        );
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines.len(), 2, "{width}: {shown}");
         for line in lines {
@@ -90,7 +95,12 @@ fn the_exit_status_or_the_signal_is_shown() {
 #[test]
 fn a_colour_says_nothing_that_the_text_does_not() {
     let record = samples::finished_execution(Status::Failed, Exit::Code(1), None, None);
-    let coloured = shown(&[record.clone()], &[], ColorChoice::Always, None);
+    let coloured = shown(
+        std::slice::from_ref(&record),
+        &[],
+        ColorChoice::Always,
+        None,
+    );
     assert!(coloured.contains("\x1b["), "{coloured:?}");
     assert!(coloured.contains("failed"), "{coloured}");
     let plain = shown(&[record], &[], ColorChoice::Never, None);
