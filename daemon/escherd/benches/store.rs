@@ -306,7 +306,7 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
         all: true,
         conditions: conditions
             .split_whitespace()
-            .map(|condition| condition.parse().expect("a condition"))
+            .map(|condition| condition.parse().unwrap())
             .collect(),
         limit: 0,
     };
