@@ -25,7 +25,7 @@ fn wrapped(text: &str, width: usize) -> String {
 
 fn wrap_line(line: &str, width: usize, lines: &mut Vec<String>) {
     let indent = line.len() - line.trim_start_matches(' ').len();
-    if line.chars().count() <= width {
+    if visible_width(line) <= width {
         lines.push(line.to_owned());
         return;
     }
@@ -33,7 +33,7 @@ fn wrap_line(line: &str, width: usize, lines: &mut Vec<String>) {
     let mut is_empty = true;
     for word in line[indent..].split(' ') {
         let space = usize::from(!is_empty);
-        let length = current.chars().count() + space + word.chars().count();
+        let length = visible_width(&current) + space + visible_width(word);
         if length > width && !is_empty {
             lines.push(std::mem::replace(&mut current, " ".repeat(indent + 2)));
             is_empty = true;
@@ -45,6 +45,18 @@ fn wrap_line(line: &str, width: usize, lines: &mut Vec<String>) {
         is_empty = false;
     }
     lines.push(current);
+}
+
+/// Returns the number of characters, without escape sequences for colours.
+fn visible_width(text: &str) -> usize {
+    let mut is_in_sequence = false;
+    let visible = text.chars().filter(|&c| {
+        is_in_sequence |= c == '\x1b';
+        let is_visible = !is_in_sequence;
+        is_in_sequence &= c != 'm';
+        is_visible
+    });
+    visible.count()
 }
 
 #[cfg(test)]
@@ -60,6 +72,16 @@ mod tests {
                 20
             ),
             "escherctl: there is\n  no user bob\n  hint: see the list\n    of them\n"
+        );
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let red = "\x1b[31mred\x1b[0m";
+        assert_eq!(visible_width(red), 3);
+        assert_eq!(
+            wrapped(&format!("{red} {red}"), 7),
+            format!("{red} {red}\n")
         );
     }
 
