@@ -1,6 +1,6 @@
 //! What clients can make escherd hold in memory is bounded for each user, and others do not notice.
 
-use escher_client::{Error, ErrorCode, ExecutionRequest, ListFilter};
+use escher_client::{Condition, Error, ErrorCode, ExecutionRequest, ListFilter, Property};
 use escher_protocol::message::Selection;
 use escher_protocol::{Request, ServerFrame};
 use escher_tests::{
@@ -64,7 +64,7 @@ fn half_sent_frames_of_one_user_are_bounded_and_others_are_served() {
 fn only_a_submission_may_be_longer_than_128_kib() {
     let daemon = Daemon::start();
     let filter = || ListFilter {
-        name: Some("x".repeat(200_000).into()),
+        conditions: vec![Condition::is(Property::Name("x".repeat(200_000).into()))],
         ..ListFilter::default()
     };
     let frame = RawPeer::request_frame(1, Request::List(Selection::from(filter())));

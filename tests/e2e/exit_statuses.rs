@@ -152,7 +152,7 @@ fn a_usage_error_gives_125_with_run_and_2_with_other_verbs() {
     for arguments in [
         &["run"][..],
         &["run", "--no-such-flag", "true"],
-        &["run", "--timeout", "5", "true"],
+        &["run", "--timeout", "5x", "true"],
         &["run", "--label", "novalue", "true"],
     ] {
         let ended = daemon.ctl().run(arguments).expect(125);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use escher_client::ErrorCode;
-use escher_protocol::message::{ListFilter, Selection};
+use escher_protocol::message::{Condition, ListFilter, Property, Selection};
 use escher_protocol::{Request, ServerFrame};
 use escher_tests::{Ctl, Daemon, Home, RawPeer, require_root};
 
@@ -53,7 +53,7 @@ fn a_filter_with_1100_labels_leaves_the_store_to_all_users() {
         let refused = alice.run([words, &filters].concat());
         assert_ne!(refused.code, 0);
         assert!(
-            refused.err().contains("1100 labels: the maximum is 64"),
+            refused.err().contains("1100 conditions: the maximum is 64"),
             "{refused:?}"
         );
     }
@@ -73,10 +73,10 @@ fn a_filter_with_1100_labels_leaves_the_store_to_all_users() {
 fn a_filter_over_a_limit_is_refused_and_the_connection_stays_open() {
     let daemon = Daemon::start();
     let mut peer = RawPeer::connect_and_greet(&daemon);
-    let labels = |count: u32| (0..count).map(|n| (n.to_string().into(), "".into()));
+    let label = |n: u32| Condition::is(Property::Label(n.to_string().into(), "".into()));
     let with_labels = |count| -> Selection {
         let filter = ListFilter {
-            labels: labels(count).collect(),
+            conditions: (0..count).map(label).collect(),
             ..ListFilter::default()
         };
         filter.into()
@@ -92,7 +92,13 @@ fn a_filter_over_a_limit_is_refused_and_the_connection_stays_open() {
     for (id, request) in [
         (1, Request::List(with_labels(65))),
         (2, Request::List(with_labels(10_000))),
-        (3, Request::Prune(with_labels(65))),
+        (
+            3,
+            Request::Prune {
+                selection: with_labels(65),
+                dry_run: false,
+            },
+        ),
         (4, Request::Status("x".repeat(100_000).as_str().into())),
     ] {
         let error = receive(id, request).expect("a refusal");

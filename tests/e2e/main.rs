@@ -40,6 +40,7 @@ mod launcher_versions;
 mod leaving;
 mod library;
 mod limits;
+mod lists;
 mod log_shares;
 mod logs;
 mod lost_stdin;

@@ -118,6 +118,30 @@ fn pages_begin_with_their_name_section_and_date() {
 }
 
 #[test]
+fn every_page_of_a_program_ends_with_statuses_environment_files_and_other_pages() {
+    let manual = Manual::write();
+    for file in manual.files() {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let page = manual.page(&name);
+        let sections: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(".SH "))
+            .collect();
+        let last = ["\"EXIT STATUS\"", "ENVIRONMENT", "FILES", "\"SEE ALSO\""];
+        let is_of_program = name != "escher.toml.5";
+        assert_eq!(
+            sections.ends_with(&last),
+            is_of_program,
+            "{name}: {sections:?}"
+        );
+    }
+    let wait = manual.page("escherctl-wait.1");
+    let (description, rest) = wait.split_once(".SH \"EXIT STATUS\"\n").unwrap();
+    assert!(!description.contains("Exit status"), "{description}");
+    assert!(rest.starts_with("With one ID"), "{rest}");
+}
+
+#[test]
 fn manual_pages_are_well_formed() {
     let manual = Manual::write();
     let man = |file: &Path| {

@@ -3,8 +3,10 @@
 use escher_client::protocol::execution::{
     MAX_LABELS, MAX_NAME_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES,
 };
-use escher_client::protocol::message::{ListFilter, Selection};
-use escher_client::{Command, ExecutionRequest, Status, StdinMode, Text};
+use escher_client::protocol::message::{
+    Condition, ListFilter, MAX_CONDITIONS, Property, Selection,
+};
+use escher_client::{Command, ExecutionRequest, StdinMode, Text};
 
 /// A submission, with this key. All its variables have names of the same length.
 #[must_use]
@@ -31,14 +33,12 @@ pub fn submission(key: String) -> ExecutionRequest {
 /// A selection, for lists and for removals.
 #[must_use]
 pub fn selection() -> Selection {
-    let text = || Some(Text::from("n".repeat(MAX_NAME_BYTES)));
+    let label = |(key, value)| Condition::is(Property::Label(key, value));
+    let conditions = labels().into_iter().map(label).take(MAX_CONDITIONS);
     Selection {
         filter: ListFilter {
             all: true,
-            statuses: Status::TABLE.map(|row| row.0).to_vec(),
-            labels: labels(),
-            name: text(),
-            user: text(),
+            conditions: conditions.collect(),
             limit: 0,
         },
         since: None,

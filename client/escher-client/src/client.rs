@@ -322,7 +322,20 @@ impl Client {
     /// # Cancellation
     /// If the future is dropped, some or all of the executions may be removed.
     pub async fn prune(&self, selection: Selection) -> Result<Removed, Error> {
-        removed(self.call(Request::Prune(selection)).await?)
+        let dry_run = false;
+        removed(self.call(Request::Prune { selection, dry_run }).await?)
+    }
+
+    /// Counts what [`prune`](Client::prune) would remove.
+    ///
+    /// # Errors
+    /// As there, but nothing is removed.
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect on executions.
+    pub async fn count_prunable(&self, selection: Selection) -> Result<Removed, Error> {
+        let dry_run = true;
+        removed(self.call(Request::Prune { selection, dry_run }).await?)
     }
 }
 

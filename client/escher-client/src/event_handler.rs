@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
-use escher_protocol::message::{EventsRequest, EventsStart, ListFilter};
+use escher_protocol::message::{Condition, EventsRequest, EventsStart, ListFilter, Property};
 use escher_protocol::{
     ExecutionEvent, ExecutionId, ExecutionRecord, OutputItem, OutputRange, Status,
 };
@@ -188,7 +188,7 @@ impl ExecutionSource for ClientSource {
 /// Returns the executions that are running now.
 async fn running(client: &Client) -> Result<HashSet<ExecutionId>, Error> {
     let filter = ListFilter {
-        statuses: vec![Status::Running],
+        conditions: vec![Condition::is(Property::Status(Status::Running))],
         ..ListFilter::default()
     };
     let mut executions = client.list_executions(filter).await?;

@@ -69,8 +69,8 @@ pub use escher_protocol::execution::{
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventFilter, EventKind, EventsRequest, EventsStart,
-    ListFilter, Quota, Removed, Selection, Submitted,
+    CancelAnswer, Condition, DaemonInfo, Event, EventFilter, EventKind, EventsRequest, EventsStart,
+    ListFilter, Property, Quota, Removed, Selection, Submitted,
 };
 pub use escher_protocol::{
     ApiError, Blob, CurrentUsage, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId,

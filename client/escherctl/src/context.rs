@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use escher_client::{
     Client, ConnectError, Connector, DEFAULT_RECONNECT_TIMEOUT, ReconnectEvent, SocketChoice,
+    Timestamp,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::args::color::ColorChoice;
 use crate::args::duration::ReconnectTimeout;
 use crate::args::escherd_choice::EscherdArgs;
 use crate::failure::Failure;
-use crate::render::{escape, json, text};
+use crate::render::style::Style;
+use crate::render::view::View;
+use crate::render::{escape, json, text, wrap};
 use crate::stdio::unbuffered::write_all;
-use crate::time;
+use crate::time::{self, Zone};
 
 const RECONNECT_VARIABLE: &str = "ESCHER_RECONNECT";
 
@@ -32,6 +36,9 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// Whether notices about outages and the end of a command are suppressed.
     pub(crate) quiet: bool,
+    color: ColorChoice,
+    /// Whether times are shown in UTC.
+    is_utc: bool,
     /// How long to wait for escherd, if that is set.
     reconnect_timeout: Option<Duration>,
     /// Since when escherd is unavailable, while it is.
@@ -47,9 +54,30 @@ impl Context {
             sockets: escherd.choice(),
             json,
             quiet,
+            color: ColorChoice::default(),
+            is_utc: false,
             reconnect_timeout: None,
             outage: watch::Sender::new(None),
             own_escherd_notice: Once::new(),
+        }
+    }
+
+    /// Chooses colours, and the time zone in which times are shown.
+    pub(crate) fn set_appearance(&mut self, color: ColorChoice, is_utc: bool) {
+        self.color = color;
+        self.is_utc = is_utc;
+    }
+
+    /// Returns how answers on standard output are shown.
+    pub(crate) fn view(&self) -> View {
+        View {
+            now: Timestamp::now(),
+            zone: if self.is_utc {
+                Zone::utc()
+            } else {
+                Zone::local()
+            },
+            style: Style::from_environment(self.color, std::io::stdout().is_terminal()),
         }
     }
 
@@ -141,7 +169,7 @@ impl Context {
         if self.json {
             report_as_json(failure);
         } else {
-            write_stderr(&text::failure(failure));
+            write_stderr(&wrap::fitted_to_stderr(&text::failure(failure)));
         }
     }
 }
@@ -153,7 +181,7 @@ pub(crate) fn report_as_json(failure: &Failure) {
 
 /// Prints one line to standard error, with escherctl's name before it.
 pub(crate) fn print_notice(message: &str) {
-    write_stderr(&notice_line(message));
+    write_stderr(&wrap::fitted_to_stderr(&notice_line(message)));
 }
 
 /// Prints one line to standard error, with the number of the execution that it is about before it.

@@ -3,11 +3,13 @@
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use escher_client::{ApiError, ConnectError, Error, ErrorCode, EscherdSocket};
 
 use crate::escherds::systemctl_option;
 use crate::socket_access::why_denied;
+use crate::time;
 
 /// Why a verb failed.
 #[derive(Debug)]
@@ -34,6 +36,11 @@ pub(crate) enum Failure {
     },
     /// The program escherd is at neither of these paths.
     NotInstalled { searched: [PathBuf; 2] },
+    /// Executions have not finished in the time that was set for waiting.
+    StillRunning {
+        targets: Vec<String>,
+        waited: Duration,
+    },
     /// A system call failed.
     System { action: String, source: io::Error },
     /// Some of several targets failed, and each failure has been reported.
@@ -150,6 +157,20 @@ impl Failure {
                 ),
                 Some("install escherd, which checks its own configuration".to_owned()),
             ),
+            Failure::StillRunning { targets, waited } => {
+                let (which, have) = match targets.as_slice() {
+                    [target] => (format!("execution {target}"), "has"),
+                    targets => (format!("executions {}", targets.join(", ")), "have"),
+                };
+                let waited = time::duration(*waited);
+                return FailureDetails {
+                    code: "timeout".to_owned(),
+                    number: None,
+                    message: format!("{which} {have} not finished within {waited}"),
+                    hint: Some("nothing was cancelled; wait again".to_owned()),
+                    retry: true,
+                };
+            }
             Failure::System { action, source } => ("system", format!("{action}: {source}"), None),
             Failure::AlreadyReported => ("several", "some targets failed".to_owned(), None),
         };

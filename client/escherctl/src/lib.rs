@@ -33,9 +33,12 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use args::Verb;
+use args::color::ColorChoice;
 use context::Context;
 use exit_status::{ExitMapping, ProcessEnd};
 use failure::Failure;
+use render::style::Style;
+use render::wrap;
 use stdio::unbuffered::write_all;
 
 pub use completion::SCRIPTS as COMPLETIONS;
@@ -58,6 +61,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     };
     let mapping = cli.verb.exit_mapping();
     let mut context = Context::new(cli.global.escherd, cli.global.json, cli.global.quiet);
+    context.set_appearance(cli.global.color, cli.global.utc);
     let performed = context
         .set_reconnect_timeout(cli.global.reconnect)
         .and_then(|()| perform(&context, cli.verb));
@@ -85,14 +89,24 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if json {
         context::report_as_json(&Failure::from(error));
     } else {
-        // Not through `Failure`: clap prints colours and the usage, too.
-        let _ = print_as_clap_would(error, io::stderr());
+        // Not through `Failure`: clap's text has colours and the usage, too.
+        context::write_stderr(&wrap::fitted_to_stderr(&usage_error(error)));
     }
     ExitCode::from(exit_status::for_usage_error(ExitMapping::for_verb(&verb)))
 }
 
-/// Prints help, a version or a usage error: in colours where clap thinks so, which is on terminals
-/// alone.
+/// Returns the text of a usage error.
+fn usage_error(error: &clap::Error) -> String {
+    let style = Style::from_environment(ColorChoice::Auto, io::stderr().is_terminal());
+    let text = error.render();
+    if style.has_color {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    }
+}
+
+/// Prints help or a version: in colours where clap thinks so, which is on terminals alone.
 fn print_as_clap_would(error: &clap::Error, output: impl AsFd + IsTerminal) -> io::Result<()> {
     if output.is_terminal() {
         return error.print();

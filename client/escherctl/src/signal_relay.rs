@@ -169,7 +169,9 @@ impl<'a> SignalRelay<'a> {
                     (request, answer.map(|_| None))
                 });
                 match mode {
-                    CancelMode::Graceful => "cancelling the command".to_owned(),
+                    CancelMode::Graceful | CancelMode::Signal(_) => {
+                        "cancelling the command".to_owned()
+                    }
                     CancelMode::Kill => "killing the command".to_owned(),
                 }
             }

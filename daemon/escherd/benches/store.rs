@@ -302,42 +302,51 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
         let each = begun.elapsed().as_secs_f64() * 1e3 / f64::from(ROUNDS);
         println!("{what}: {found} in {each:.2} ms ({first:.2} ms the first time)");
     };
-    let all = || ListFilter {
+    let all = |conditions: &str| ListFilter {
         all: true,
-        ..ListFilter::default()
+        conditions: conditions
+            .split_whitespace()
+            .map(|condition| condition.parse().unwrap())
+            .collect(),
+        limit: 0,
     };
-    let label = |key: &str, value: &str| vec![(key.into(), value.into())];
-    let failed = || vec![Status::Failed];
     let month = |n: i64| Some(Timestamp::from_micros(EPOCH + n * 30 * 24 * 3_600_000_000));
-    let select = |filter: ListFilter| Selection {
-        filter,
-        ..Selection::default()
-    };
-    #[rustfmt::skip]
     let lists = [
-        ("everything", select(all())),
-        ("status=failed", select(ListFilter { statuses: failed(), ..all() })),
-        ("status=lost (there is none)", select(ListFilter { statuses: vec![Status::Lost], ..all() })),
-        ("label stage=1", select(ListFilter { labels: label("stage", "1"), ..all() })),
-        ("label build=77", select(ListFilter { labels: label("build", "77"), ..all() })),
-        ("user=user3", select(ListFilter { user: Some("user3".into()), ..all() })),
-        ("user=1003", select(ListFilter { user: Some("1003".into()), ..all() })),
-        ("name=job42", select(ListFilter { name: Some("job42".into()), ..all() })),
-        ("since and until, long ago", Selection { filter: all(), since: month(0), until: month(1) }),
-        ("until", Selection { filter: all(), since: None, until: month(2) }),
-        ("since, later than all", Selection { filter: all(), since: month(1000), until: None }),
-        ("status=failed, user=user0", select(ListFilter { statuses: failed(), user: Some("user0".into()), ..all() })),
-        ("status=failed, user=user3 (there is none)", select(ListFilter { statuses: failed(), user: Some("user3".into()), ..all() })),
-        ("status=failed, label stage=2", select(ListFilter { statuses: failed(), labels: label("stage", "2"), ..all() })),
-        ("status=failed, label stage=1 (there is none)", select(ListFilter { statuses: failed(), labels: label("stage", "1"), ..all() })),
-        ("status=failed, name=job0", select(ListFilter { statuses: failed(), name: Some("job0".into()), ..all() })),
-        ("status=failed, until", Selection { filter: ListFilter { statuses: failed(), ..all() }, since: None, until: month(1) }),
-        ("user=user3, label stage=1", select(ListFilter { user: Some("user3".into()), labels: label("stage", "1"), ..all() })),
-        ("user=user3, name=job33", select(ListFilter { user: Some("user3".into()), name: Some("job33".into()), ..all() })),
-        ("user=user3, until", Selection { filter: ListFilter { user: Some("user3".into()), ..all() }, since: None, until: month(1) }),
-        ("two labels", select(ListFilter { labels: [label("stage", "1"), label("build", "777")].concat(), ..all() })),
+        ("", None, None),
+        ("status=failed", None, None),
+        ("status=lost", None, None),
+        ("label.stage=1", None, None),
+        ("label.build=77", None, None),
+        ("user=user3", None, None),
+        ("user=1003", None, None),
+        ("name=job42", None, None),
+        ("name=job4*", None, None),
+        ("exit=1", None, None),
+        ("command=*none*", None, None),
+        ("", month(0), month(1)),
+        ("", None, month(2)),
+        ("", month(1000), None),
+        ("status=failed user=user0", None, None),
+        ("status=failed user=user3", None, None),
+        ("status=failed label.stage=2", None, None),
+        ("status=failed label.stage=1", None, None),
+        ("status=failed name=job0", None, None),
+        ("status=failed", None, month(1)),
+        ("user=user3 label.stage=1", None, None),
+        ("user=user3 name=job33", None, None),
+        ("user=user3", None, month(1)),
+        ("label.stage=1 label.build=777", None, None),
     ];
-    for (what, selection) in lists {
+    for (conditions, since, until) in lists {
+        let selection = Selection {
+            filter: all(conditions),
+            since,
+            until,
+        };
+        let what = match (since, until) {
+            (None, None) => conditions.to_owned(),
+            _ => format!("{conditions} in a time"),
+        };
         for (submitter, scope) in [
             (None, ""),
             (Some(1003), ", of one user"),
@@ -418,7 +427,7 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
         });
     }
     time("numbers to prune", &|| {
-        let selection = select(all());
+        let selection = Selection::from(all(""));
         let numbers = store.finished_numbers(None, selection, u64::MAX, 1000);
         runtime.block_on(numbers).unwrap().found.len()
     });

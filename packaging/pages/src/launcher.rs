@@ -5,6 +5,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use escher_launcher::HELP;
 
 use crate::page::{self, Page};
+use crate::sections;
 
 /// Makes the page. The help text has the usage, the purpose, and a line for each option.
 pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
@@ -26,6 +27,7 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     for line in options.lines() {
         option(&mut roff, line.trim());
     }
+    sections::add(&mut roff, &sections::LAUNCHER, None);
     page::see_also(&mut roff, &["escherd(8)"]);
     Ok(Page {
         file: "escher-launcher.8".to_owned(),

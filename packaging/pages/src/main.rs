@@ -1,7 +1,7 @@
 //! Writes the manual pages and completions of a package:
 //!
 //! - `man/`: by [`commands`] and [`launcher`] from the programs' arguments and help texts, by
-//!   [`settings`] from `docs/configuration.md`; [`page`] is what they have in common;
+//!   [`settings`] from `docs/configuration.md`; [`page`] and [`sections`] are what they have in common;
 //! - `completions/bash`, `zsh` and `fish`: by [`completions`].
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod commands;
 mod completions;
 mod launcher;
 mod page;
+mod sections;
 mod settings;
 
 use std::fs;

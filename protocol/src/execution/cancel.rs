@@ -13,6 +13,8 @@ pub enum CancelMode {
     Graceful,
     /// SIGKILL at once, also during a kill ladder.
     Kill,
+    /// The kill ladder with this signal in place of SIGTERM.
+    Signal(i32),
 }
 
 /// Who requested a cancel.

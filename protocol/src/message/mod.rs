@@ -4,6 +4,7 @@
 //! messages grow by [parts](crate::parts). `tests/golden` holds the bytes of each message.
 
 mod answers;
+mod condition;
 mod daemon_info;
 mod event;
 mod frames;
@@ -11,6 +12,7 @@ mod queries;
 mod quota;
 
 pub use answers::{CancelAnswer, Removed, Submitted};
+pub use condition::{Condition, ConditionError, MAX_CONDITIONS, Property};
 pub use daemon_info::DaemonInfo;
 pub use event::{Event, EventKind};
 pub use frames::{CLOSING_FRAME_ID, ClientFrame, ServerFrame};
@@ -91,7 +93,12 @@ pub enum Request {
     Remove(Target),
     /// Forgets all finished executions that match; unfinished ones are skipped, whatever the filter
     /// says. → [`Response::Removed`].
-    Prune(Selection),
+    Prune {
+        /// Which executions.
+        selection: Selection,
+        /// Only count what would be removed.
+        dry_run: bool,
+    },
     /// Returns facts about escherd itself. → [`Response::Info`].
     Info,
     /// Checks whether escherd and what it depends on are well. Details that could reveal secrets
@@ -140,9 +147,8 @@ impl Request {
                 ];
                 lists.into_iter().fold(arguments, usize::max)
             }
-            Request::List(selection) | Request::Prune(selection) => {
-                let filter = &selection.filter;
-                filter.statuses.len().max(filter.labels.len())
+            Request::List(selection) | Request::Prune { selection, .. } => {
+                selection.filter.conditions.len()
             }
             Request::Events(request) => request.filter.statuses.len(),
             _ => 0,

@@ -2,29 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::condition::Condition;
 use crate::blob::Text;
 use crate::execution::Status;
 use crate::id::Target;
 use crate::output::{OutputStart, StreamSelection};
 use crate::time::Timestamp;
 
-/// Conditions on executions. All of them must hold. A text in them has at most
+/// Which executions a list has. A text in it has at most
 /// [`MAX_NAME_BYTES`](crate::execution::MAX_NAME_BYTES).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListFilter {
-    /// Finished executions too; otherwise only pending and running ones.
+    /// Finished executions too; otherwise only pending and running ones, unless a condition demands a
+    /// state or an exit status.
     pub all: bool,
-    /// Only these states, each once, whatever `all` says; empty: any.
+    /// What the executions must have and must not have; at most [`MAX_CONDITIONS`](super::MAX_CONDITIONS).
+    /// Of those that demand something of the same property one must hold; so must all that are negated.
     #[serde(deserialize_with = "crate::blob::bounded_list")]
-    pub statuses: Vec<Status>,
-    /// Only with all of these labels (keys and values); at most
-    /// [`MAX_LABELS`](crate::execution::MAX_LABELS).
-    #[serde(deserialize_with = "crate::blob::bounded_list")]
-    pub labels: Vec<(Text, Text)>,
-    /// Only with this name.
-    pub name: Option<Text>,
-    /// Only run as this user: a login name or a uid.
-    pub user: Option<Text>,
+    pub conditions: Vec<Condition>,
     /// Most executions to return, the newest; 0: no limit.
     pub limit: u32,
 }

@@ -10,7 +10,7 @@ use escher_protocol::execution::{
 };
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, MAX_HANDSHAKE_BYTES};
 use escher_protocol::id::MAX_REFERENCE_BYTES;
-use escher_protocol::message::{MAX_RESULT_GAPS, MAX_STDIN_BYTES};
+use escher_protocol::message::{MAX_CONDITIONS, MAX_RESULT_GAPS, MAX_STDIN_BYTES};
 use escher_protocol::output::MAX_CHUNK_BYTES;
 use escher_protocol::parts::{MAX_PARTS, MAX_PARTS_BYTES};
 use escher_protocol::{ErrorCode, Status};
@@ -137,7 +137,7 @@ fn the_page_lists_every_limit() {
         MAX_RESULT_GAPS.to_string(),
         format!("{MAX_NAME_BYTES} bytes"),
         format!("{MAX_REFERENCE_BYTES} bytes"),
-        format!("{}, each once", Status::TABLE.len()),
+        MAX_CONDITIONS.to_string(),
         MAX_LABELS.to_string(),
         MAX_VARIABLES.to_string(),
         format!("{MAX_VARIABLE_NAME_BYTES} bytes"),

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use escher_protocol::blob::MAX_LIST_ITEMS;
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
-use escher_protocol::message::ListFilter;
+use escher_protocol::message::{Condition, ListFilter, Property};
 use escher_protocol::{Blob, Command, ExecutionRecord, ExecutionRequest, Status, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -123,12 +123,8 @@ fn lists_of_a_request_are_bounded() {
 
 #[test]
 fn lists_of_a_filter_are_bounded() {
-    assert_bounded("states", |length| ListFilter {
-        statuses: vec![Status::Lost; length],
-        ..ListFilter::default()
-    });
-    assert_bounded("labels of a filter", |length| ListFilter {
-        labels: pairs(length),
+    assert_bounded("conditions", |length| ListFilter {
+        conditions: vec![Condition::is(Property::Status(Status::Lost)); length],
         ..ListFilter::default()
     });
 }

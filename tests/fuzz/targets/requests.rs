@@ -48,7 +48,9 @@ fuzz_target!(|bytes: &[u8]| {
     };
     match request {
         Request::Submit(request) => check_submission(&request),
-        Request::List(selection) | Request::Prune(selection) => drop(check_selection(&selection)),
+        Request::List(selection) | Request::Prune { selection, .. } => {
+            drop(check_selection(&selection));
+        }
         Request::Status(target) | Request::Wait(target) | Request::Result(target) => {
             drop(check_target(&target));
         }

@@ -1,7 +1,7 @@
 //! A terminal, as programs see one (pty(7)).
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
@@ -46,6 +46,11 @@ impl Terminal {
     #[must_use]
     pub fn for_program(&self) -> Stdio {
         self.slave.try_clone().expect("a descriptor").into()
+    }
+
+    /// Types a line, as its user does.
+    pub fn type_line(&mut self, line: &str) {
+        writeln!(self.master, "{line}").expect("the slave is open");
     }
 
     /// Waits until it shows `text`, behind what was waited for before. Returns what comes before that.

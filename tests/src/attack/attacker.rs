@@ -231,7 +231,10 @@ impl Attacker {
         };
         self.request(vec![
             Request::List(largest::selection()),
-            Request::Prune(largest::selection()),
+            Request::Prune {
+                selection: largest::selection(),
+                dry_run: true,
+            },
             Request::Status(reference),
             write,
         ]);

@@ -1,12 +1,12 @@
-//! Durations: a number and a unit.
+//! Durations: a number and a unit, or seconds.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use escher_client::Timeout;
-use jiff::{Span, SpanRelativeTo};
 
 use super::invalid_value::{InvalidValue, invalid};
+use crate::time;
 
 /// `--timeout`: when to end a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,17 @@ impl FromStr for Drain {
     }
 }
 
+/// `--timeout` of `wait`: how long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaitTimeout(pub(crate) Duration);
+
+impl FromStr for WaitTimeout {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        milliseconds(text).map(|ms| WaitTimeout(Duration::from_millis(ms)))
+    }
+}
+
 /// `--reconnect`: how long to wait for an unavailable escherd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReconnectTimeout(pub(crate) Duration);
@@ -55,29 +66,26 @@ impl FromStr for ReconnectTimeout {
     type Err = InvalidValue;
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match text {
-            "none" | "0" => Ok(ReconnectTimeout(Duration::ZERO)),
+            "none" => Ok(ReconnectTimeout(Duration::ZERO)),
             text => milliseconds(text).map(|ms| ReconnectTimeout(Duration::from_millis(ms))),
         }
     }
 }
 
-/// Parses a duration.
-fn duration(text: &str) -> Option<Duration> {
-    let span = text.parse::<Span>();
-    let signed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
-    Duration::try_from(signed.ok()?).ok()
-}
-
 /// Parses a duration, rounded up to microseconds.
 pub(super) fn microseconds(text: &str) -> Option<u64> {
-    u64::try_from(duration(text)?.as_nanos().div_ceil(1_000)).ok()
+    u64::try_from(time::parse_duration(text)?.as_nanos().div_ceil(1_000)).ok()
 }
 
 /// Parses a duration, rounded up to milliseconds.
 fn milliseconds(text: &str) -> Result<u64, InvalidValue> {
-    match duration(text).map(|duration| u64::try_from(duration.as_nanos().div_ceil(1_000_000))) {
+    let duration = time::parse_duration(text);
+    match duration.map(|duration| u64::try_from(duration.as_nanos().div_ceil(1_000_000))) {
         Some(Ok(ms)) => Ok(ms),
-        _ => invalid("expected a number with a unit (ms, s, m, h or d), such as 90s or 1h30m"),
+        _ => invalid(format!(
+            "expected seconds, or a number with a unit (ms, s, m, h or d), such as 90s or 1h30m{}",
+            time::did_you_mean(text)
+        )),
     }
 }
 
@@ -86,8 +94,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_need_a_unit() {
+    fn durations_without_a_unit_are_seconds() {
         for (text, ms) in [
+            ("5", 5_000),
+            ("1.5", 1_500),
+            ("0", 0),
             ("5m", 300_000),
             ("90s", 90_000),
             ("1500ms", 1_500),
@@ -99,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(milliseconds(text), Ok(ms), "{text}");
         }
-        for text in ["", "5", "1.5", "-5s", "5 apples", "s", "5mm"] {
+        for text in ["", ".", "1e3", "-5", "-5s", "5 apples", "s", "5mm", "inf"] {
             let error = milliseconds(text).unwrap_err().to_string();
             assert!(error.contains("ms, s, m, h"), "{text}: {error}");
         }
@@ -113,6 +124,8 @@ mod tests {
             Ok(CommandTimeout(Timeout::After { ms: 2_000 }))
         );
         assert!("0s".parse::<CommandTimeout>().is_err());
+        let error = "2M".parse::<CommandTimeout>().unwrap_err().to_string();
+        assert!(error.ends_with("did you mean 2m?"), "{error}");
         assert_eq!("0s".parse(), Ok(KillGrace(0)));
         assert_eq!("0s".parse(), Ok(Drain(0)));
     }
@@ -123,6 +136,7 @@ mod tests {
             let timeout = ReconnectTimeout(Duration::from_secs(seconds));
             assert_eq!(text.parse(), Ok(timeout), "{text}");
         }
-        assert!("60".parse::<ReconnectTimeout>().is_err());
+        let minute = ReconnectTimeout(Duration::from_secs(60));
+        assert_eq!("60".parse(), Ok(minute));
     }
 }

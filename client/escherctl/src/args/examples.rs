@@ -25,23 +25,36 @@ Examples:
 pub(super) const WAIT: &str = "\
 Examples:
   escherctl wait 17; echo $?             the exit status of the command
-  escherctl wait 17 18 19                0 only if all completed";
+  escherctl wait 17 18 19                0 only if all completed
+  escherctl wait --any 17 18             until one of them has finished
+  escherctl wait --timeout 5m 17";
 
 pub(super) const PS: &str = "\
 Examples:
   escherctl ps                           pending and running executions
   escherctl ps -a --filter status=failed --filter label.team=web
+  escherctl ps -a --filter 'exit!=0' --filter 'command=*backup*'
+  escherctl ps -n 5                      the last 5, finished or not
+  escherctl ps -a --sort -time --columns number,time,command
   escherctl ps -a --since 2h             submitted within the last 2 hours
   escherctl ps -a --since 2026-03-01 --until '2026-03-02 12:00' --limit 0";
+
+pub(super) const CANCEL: &str = "\
+Examples:
+  escherctl cancel 17
+  escherctl cancel --signal INT 17       SIGINT first, then SIGKILL
+  escherctl cancel --now --filter label.team=web";
 
 pub(super) const RM: &str = "\
 Examples:
   escherctl rm 17
-  escherctl rm 17 18 nightly";
+  escherctl rm 17 18 nightly
+  escherctl rm --filter name=test-*";
 
 pub(super) const PRUNE: &str = "\
 Examples:
   escherctl prune --until 30d            remove what is older than 30 days
+  escherctl prune --dry-run              only show how much that is
   escherctl prune --filter status=completed --filter label.team=web
   escherctl prune                        remove all finished executions";
 
@@ -66,8 +79,8 @@ Examples:
 
 pub(super) const KILL: &str = "\
 Examples:
-  escherctl kill -s HUP 17
-  escherctl kill -s 9 nightly            (`cancel` ends all its processes)
+  escherctl kill -HUP 17
+  escherctl kill -9 nightly              (`cancel` ends all its processes)
   escherctl kill -s USR1 --tree 17";
 
 pub(super) const PAUSE: &str = "\

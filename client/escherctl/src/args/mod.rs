@@ -1,10 +1,13 @@
 //! The command line: verbs, options and the values they take.
 
+pub(crate) mod color;
+pub(crate) mod column;
 pub(crate) mod duration;
 mod environment;
 pub(crate) mod escherd_choice;
 pub(crate) mod event_condition;
 mod examples;
+mod help;
 mod invalid_value;
 mod one_verb;
 mod point_in_time;
@@ -13,6 +16,8 @@ pub(crate) mod property_value;
 pub(crate) mod request;
 pub(crate) mod selection;
 pub(crate) mod signal;
+mod spelling;
+mod unknown_verb;
 mod values;
 pub(crate) mod verbs;
 mod without_options;
@@ -22,13 +27,14 @@ use std::ffi::{OsStr, OsString};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::exit_status::ExitMapping;
+use color::ColorChoice;
 use duration::ReconnectTimeout;
 use escherd_choice::EscherdArgs;
 use request::{RunArgs, SubmitArgs};
-use selection::{PruneArgs, PsArgs};
+use selection::{PruneArgs, PsArgs, TargetsOrFilterArgs};
 use verbs::{
-    AttachArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs, TargetArgs,
-    TargetsArgs,
+    AttachArgs, CancelArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs,
+    TargetArgs, TargetsArgs, WaitArgs,
 };
 
 /// Run commands through escherd: they outlive this terminal, and their output and results are kept
@@ -59,6 +65,18 @@ pub(crate) struct GlobalArgs {
     /// Suppress escherctl's own messages, such as why a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// When to colour output: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub(crate) color: ColorChoice,
+    /// Show times in UTC, not in the local time zone
+    #[arg(long, global = true)]
+    pub(crate) utc: bool,
     /// How long to wait for an escherd that is not there or does not answer (for an answer at least
     /// 2s), or `none` [default: $ESCHER_RECONNECT; else 60s, but not for one that is not there at
     /// the start]
@@ -89,14 +107,18 @@ pub(crate) enum Verb {
     Submit(SubmitArgs),
     /// Wait for executions to finish
     ///
-    /// Exit status: with one ID as for `run`, whether or not output is missing; with several 0 if
-    /// all completed, else 1.
+    /// Exit status: with one ID or --any as for `run`, whether or not output is missing; with several 0
+    /// if all completed, else 1; 125 if they have not finished within --timeout, and run on.
     #[command(before_help = examples::WAIT)]
-    Wait(TargetsArgs),
+    Wait(WaitArgs),
     /// List executions
-    #[command(before_help = examples::PS)]
+    ///
+    /// With -q only ids. On a terminal that is too narrow columns are left out, in this order: id, user,
+    /// time, name, exit, age; --columns and --no-trunc show them all the same.
+    #[command(visible_aliases = ["ls", "list"], before_help = examples::PS)]
     Ps(PsArgs),
     /// Show the details of executions
+    #[command(visible_aliases = ["status", "show"])]
     Inspect(TargetsArgs),
     /// Wait for an execution and show its output, up to the output limit
     Result(TargetArgs),
@@ -105,7 +127,7 @@ pub(crate) enum Verb {
     /// With several IDs each line begins with its ID. Ctrl-C ends only the reading.
     #[command(before_help = examples::LOGS)]
     Logs(LogsArgs),
-    /// Show all output of an execution until it ends, and exit with its status
+    /// Show all output of an execution to its end, and exit with its status
     ///
     /// Ctrl-C detaches; the execution continues. Exit status: as for `run`, but the command's own
     /// also if its output is incomplete.
@@ -116,23 +138,28 @@ pub(crate) enum Verb {
     /// input stays open unless --end is given, also if standard input cannot be read to its end.
     #[command(before_help = examples::SEND)]
     Send(SendArgs),
-    /// Cancel executions: SIGTERM, then SIGKILL after the grace period
-    Cancel(TargetsArgs),
-    /// Send a signal to the main process of executions, or to all their processes
+    /// Cancel executions, gracefully at first
+    ///
+    /// Sends SIGTERM to all processes of each, then SIGKILL after the grace period.
+    #[command(visible_alias = "stop", before_help = examples::CANCEL)]
+    Cancel(CancelArgs),
+    /// Send a signal to the main process of executions, or to all
     #[command(before_help = examples::KILL)]
     Kill(KillArgs),
     /// Pause all processes of executions
     ///
     /// The timeout continues to run. Pausing requires cgroups.
     #[command(before_help = examples::PAUSE)]
-    Pause(TargetsArgs),
+    Pause(TargetsOrFilterArgs),
     /// Resume paused executions
     #[command(before_help = examples::RESUME)]
-    Resume(TargetsArgs),
+    Resume(TargetsOrFilterArgs),
     /// Remove finished executions and their logs
     #[command(before_help = examples::RM)]
-    Rm(TargetsArgs),
+    Rm(TargetsOrFilterArgs),
     /// Remove all finished executions that match, and their logs
+    ///
+    /// On a terminal, shows how much that is and asks first.
     #[command(before_help = examples::PRUNE)]
     Prune(PruneArgs),
     /// Show events: submissions, starts and ends of executions
@@ -140,7 +167,7 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show the state and the limits of escherd
     Info,
-    /// Show how much you have pending, running and in the history, and how much you may have
+    /// Show what you use of queue, slots and history, and may use
     ///
     /// An execution is charged to the user who submitted it. Root sees all users who have any. Of the history, the
     /// numbers after "of" are your share: what you have beyond it is removed first when the history is full.
@@ -160,9 +187,9 @@ pub(crate) enum Verb {
     /// escherd runs as may reload.
     #[command(before_help = examples::RELOAD)]
     Reload,
-    /// Check the installation, from the socket to the kernel, and suggest fixes
+    /// Check the installation, and suggest fixes
     ///
-    /// Checks what is visible to the caller, and has escherd check itself. If escherd does not run,
+    /// From the socket to the kernel, checks what is visible to the caller, and has escherd check itself. If escherd does not run,
     /// shows what is known about why. Exit status: 1 if a check has failed, else 0.
     #[command(before_help = examples::DOCTOR)]
     Doctor,
@@ -181,7 +208,7 @@ impl Verb {
 
 /// Returns the definition of the command line.
 pub(crate) fn definition() -> clap::Command {
-    escherd_choice::accept_behind_verbs(Cli::command())
+    help::arranged(escherd_choice::accept_behind_verbs(Cli::command()))
 }
 
 /// Parses the words of the command line, the first of which is the program's name.
@@ -193,6 +220,7 @@ where
     if let Some(cli) = without_options::parse(&words) {
         return Ok(cli);
     }
+    let words = spelling::spelled_out(&words, position_of_verb(&words));
     let (verb, _) = find_verb_and_json(&words);
     if let Some(definition) = one_verb::definition_of(&verb) {
         match parse_by(definition, &words) {
@@ -204,30 +232,39 @@ where
 }
 
 fn parse_by(mut definition: clap::Command, words: &[OsString]) -> Result<Cli, clap::Error> {
-    let matches = definition.try_get_matches_from_mut(words)?;
+    let matches = definition
+        .try_get_matches_from_mut(words)
+        .map_err(unknown_verb::explained)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
     cli.global.escherd = EscherdArgs::of(&matches);
     cli.global.escherd.ensure_one(&mut definition)?;
     Ok(cli)
 }
 
+/// The global options whose values may be words of their own.
+const TAKING_A_VALUE: [&str; 3] = ["--socket", "--reconnect", "--color"];
+
 /// Finds the verb, and whether there is `--json`, in arguments that clap has rejected.
 pub(crate) fn find_verb_and_json(arguments: &[OsString]) -> (String, bool) {
-    let mut verb = String::new();
-    let mut json = false;
-    let mut words = arguments.iter().skip(1).map(OsString::as_os_str);
-    while let Some(word) = words.next() {
+    let verb = position_of_verb(arguments).map(|at| arguments[at].to_string_lossy());
+    let mut words = arguments.iter().skip(1).take_while(|word| *word != "--");
+    let json = words.any(|word| word == "--json");
+    (verb.unwrap_or_default().into_owned(), json)
+}
+
+/// Returns the index of the verb: of the first word that is no option and no value of one.
+fn position_of_verb(arguments: &[OsString]) -> Option<usize> {
+    let mut words = arguments.iter().enumerate().skip(1);
+    while let Some((at, word)) = words.next() {
         if word == "--" {
-            break;
-        } else if word == "--json" {
-            json = true;
-        } else if word == "--socket" || word == "--reconnect" {
+            return None;
+        } else if TAKING_A_VALUE.iter().any(|option| word == *option) {
             words.next();
-        } else if !is_option(word) && verb.is_empty() {
-            verb = word.to_string_lossy().into_owned();
+        } else if !is_option(word) {
+            return Some(at);
         }
     }
-    (verb, json)
+    None
 }
 
 fn is_option(word: &OsStr) -> bool {

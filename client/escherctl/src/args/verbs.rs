@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::duration::WaitTimeout;
 use super::event_condition::EventCondition;
 use super::examples;
 use super::invalid_value::whole_number;
 use super::point_in_time::PointInTime;
+use super::selection::TargetsOrFilterArgs;
 use super::signal::SignalNumber;
 use super::values::RunAsUser;
 
@@ -82,12 +84,36 @@ pub(crate) struct SendArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct KillArgs {
-    /// Signal to send: TERM, SIGTERM or 15
-    #[arg(short, long)]
+    /// Signal to send: TERM, SIGTERM or 15; -9 and -HUP are short for -s 9 and -s HUP
+    #[arg(short, long, default_value = "TERM")]
     pub(crate) signal: SignalNumber,
     /// Send it to all processes of the execution
     #[arg(long)]
     pub(crate) tree: bool,
+    #[command(flatten)]
+    pub(crate) targets: TargetsOrFilterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// Send SIGKILL at once
+    #[arg(long, conflicts_with = "signal")]
+    pub(crate) now: bool,
+    /// Send this signal instead of SIGTERM, before SIGKILL
+    #[arg(short, long)]
+    pub(crate) signal: Option<SignalNumber>,
+    #[command(flatten)]
+    pub(crate) targets: TargetsOrFilterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Wait only until one of them has finished, and print which
+    #[arg(long)]
+    pub(crate) any: bool,
+    /// Wait at most this long
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<WaitTimeout>,
     #[command(flatten)]
     pub(crate) targets: TargetsArgs,
 }

@@ -11,7 +11,7 @@ pub(super) async fn info(context: &Context) -> Result<u8, Failure> {
     print(&if context.json {
         json::info(&info, &welcome, socket)
     } else {
-        text::info(&info, &welcome, socket)
+        text::info(&info, &welcome, socket, &context.view())
     })?;
     Ok(0)
 }

@@ -3,9 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use escher_client::{
-    ApiError, Client, CurrentUsage, Error, ErrorCode, ExecutionRecord, Status, Timestamp,
-};
+use escher_client::{ApiError, Client, CurrentUsage, Error, ErrorCode, ExecutionRecord, Status};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
@@ -33,7 +31,7 @@ pub(super) async fn inspect(context: &Context, targets: &[String]) -> Result<u8,
             text::inspect(
                 &record,
                 usage.as_ref(),
-                Timestamp::now(),
+                &context.view(),
                 is_log_closed(&record)
             )
         ))

@@ -19,6 +19,7 @@ mod reload;
 mod result;
 mod rm;
 mod run;
+mod selected;
 mod send;
 mod submit;
 mod targets;
@@ -40,27 +41,19 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<ProcessEnd,
         Verb::Submit(args) => {
             Box::pin(submit::submit(context, args.interactive, args.request)).await
         }
-        Verb::Wait(args) => Box::pin(wait::wait(context, &args.targets)).await,
+        Verb::Wait(args) => Box::pin(wait::wait(context, &args)).await,
         Verb::Ps(args) => Box::pin(ps::ps(context, args)).await,
         Verb::Inspect(args) => Box::pin(inspect::inspect(context, &args.targets)).await,
         Verb::Result(args) => Box::pin(result::result(context, &args.target)).await,
         Verb::Logs(args) => return Box::pin(logs::logs(context, args)).await,
         Verb::Attach(args) => return Box::pin(attach::attach(context, args)).await,
         Verb::Send(args) => Box::pin(send::send(context, args)).await,
-        Verb::Cancel(args) => Box::pin(cancel::cancel(context, &args.targets)).await,
-        Verb::Kill(args) => {
-            Box::pin(kill::kill(
-                context,
-                args.signal,
-                args.tree,
-                &args.targets.targets,
-            ))
-            .await
-        }
-        Verb::Pause(args) => Box::pin(pause::pause(context, &args.targets)).await,
-        Verb::Resume(args) => Box::pin(pause::resume(context, &args.targets)).await,
-        Verb::Rm(args) => Box::pin(rm::rm(context, &args.targets)).await,
-        Verb::Prune(args) => Box::pin(prune::prune(context, args)).await,
+        Verb::Cancel(args) => Box::pin(cancel::cancel(context, &args)).await,
+        Verb::Kill(args) => Box::pin(kill::kill(context, &args)).await,
+        Verb::Pause(args) => Box::pin(pause::pause(context, &args)).await,
+        Verb::Resume(args) => Box::pin(pause::resume(context, &args)).await,
+        Verb::Rm(args) => Box::pin(rm::rm(context, &args)).await,
+        Verb::Prune(args) => Box::pin(prune::prune(context, &args)).await,
         Verb::Events(args) => Box::pin(events::events(context, args)).await,
         Verb::Info => Box::pin(info::info(context)).await,
         Verb::Quota(args) => Box::pin(quota::quota(context, args)).await,

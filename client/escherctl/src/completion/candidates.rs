@@ -83,8 +83,10 @@ fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
     }
     let keys = [
         ("status=", "status of the execution"),
+        ("exit=", "exit status of the command"),
         ("user=", "user that the command runs as"),
         ("name=", "name of the execution"),
+        ("command=", "words of the command"),
         ("label.", "label of the execution: label.KEY=VALUE"),
     ];
     let keys = keys.into_iter().filter(|(key, _)| key.as_bytes() != typed);
@@ -193,7 +195,10 @@ mod tests {
                 .map(|candidate| candidate.get_value().to_string_lossy().into_owned())
                 .collect()
         };
-        assert_eq!(values(""), ["status=", "user=", "name=", "label."]);
+        assert_eq!(
+            values(""),
+            ["status=", "exit=", "user=", "name=", "command=", "label."]
+        );
         assert_eq!(values("status=f"), ["status=failed"]);
         assert_eq!(values("user=roo"), ["user=root"]);
         assert!(values("name=").is_empty() && values("label.k=").is_empty());

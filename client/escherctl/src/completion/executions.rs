@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use escher_client::{Client, Connector, ExecutionRecord, ListFilter, SocketChoice, Status};
+use escher_client::{
+    Client, Condition, Connector, ExecutionRecord, ListFilter, Property, SocketChoice, Status,
+};
 
 use crate::render::escape;
 
@@ -58,11 +60,13 @@ async fn list(sockets: SocketChoice, states: StateFilter) -> Option<Vec<Executio
         add_all(&mut records, &client, filter).await?;
     }
     if states != StateFilter::Unfinished {
-        let all = Status::TABLE.map(|row| row.0).into_iter();
+        let unfinished = [Status::Pending, Status::Running];
         let filter = ListFilter {
-            statuses: all.filter(|status| status.is_finished()).collect(),
+            all: true,
+            conditions: unfinished
+                .map(|status| Condition::is_not(Property::Status(status)))
+                .into(),
             limit: FINISHED_LIMIT,
-            ..ListFilter::default()
         };
         add_all(&mut records, &client, filter).await?;
     }

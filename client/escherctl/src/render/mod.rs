@@ -4,13 +4,19 @@
 //! terminal with its control characters: text goes through [`escape`], JSON through [`json`]'s own
 //! formatter. The one exception is a command's output, which is passed on unchanged.
 
+mod csv;
 pub(crate) mod diagnostics;
 pub(crate) mod escape;
+pub(crate) mod executions;
 pub(crate) mod json;
 pub(crate) mod quantity;
 pub(crate) mod resource_usage;
+pub(crate) mod running_time;
+pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod view;
+pub(crate) mod wrap;
 
 use std::io;
 

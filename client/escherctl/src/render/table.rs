@@ -1,55 +1,13 @@
-//! Tables of executions, settings, quotas and diagnostics.
+//! Tables of settings, quotas and diagnostics.
 
-use std::time::Duration;
-
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
-use escher_client::{Diagnostic, ExecutionRecord, Quota, Setting, Status, Timestamp};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use escher_client::{Diagnostic, Quota, Setting};
 
 use super::escape;
 use super::quantity::size;
-use crate::time;
-
-/// How many digits of an id a table shows; verbs accept them in place of the id.
-const SHORT_ID_DIGITS: usize = 8;
-
-/// Returns the last digits of the id, which are random, unlike the first.
-fn short_id(record: &ExecutionRecord) -> String {
-    let id = record.id.to_string();
-    id[id.len() - SHORT_ID_DIGITS..].to_owned()
-}
-
-/// Returns the state, of which `paused` says more than `running`.
-fn shown_status(record: &ExecutionRecord) -> String {
-    if record.resources.paused {
-        "paused".to_owned()
-    } else {
-        record.status.to_string()
-    }
-}
 
 /// Space between columns.
 const GAP: u16 = 2;
-
-/// Returns executions, one per line, fitted to the terminal if there is one.
-pub(crate) fn executions(records: &[ExecutionRecord], now: Timestamp) -> String {
-    // Name, user and command may be truncated; the rest is of no use in part.
-    let mut table = new_table([
-        ("NUMBER", Fit::Whole),
-        ("ID", Fit::Whole),
-        ("NAME", Fit::Shrink),
-        ("STATUS", Fit::Whole),
-        ("AGE", Fit::Whole),
-        ("TIME", Fit::Whole),
-        ("USER", Fit::Shrink),
-        ("COMMAND", Fit::Shrink),
-    ]);
-    for record in records {
-        let mut row = Row::from(cells(record, now));
-        row.max_height(1);
-        table.add_row(row);
-    }
-    table.trim_fmt() + "\n"
-}
 
 /// Returns settings, fitted to the terminal if there is one: a long value takes several lines.
 pub(crate) fn settings(settings: &[Setting]) -> String {
@@ -195,59 +153,12 @@ fn fit<const COLUMNS: usize>(table: &mut Table, columns: [(usize, Fit); COLUMNS]
     }
 }
 
-fn cells(record: &ExecutionRecord, now: Timestamp) -> [String; 8] {
-    let argv = record.command.to_argv();
-    let mut command = escape::command_line(argv.iter().map(|word| &word[..]));
-    if record.command_cut {
-        command.push_str(" …");
-    }
-    [
-        record.number.to_string(),
-        short_id(record),
-        record
-            .name
-            .as_deref()
-            .map_or_else(|| "-".to_owned(), escape::text),
-        shown_status(record),
-        time::duration(time::between(record.submitted_at, now)),
-        running_time(record, now).map_or_else(|| "-".to_owned(), time::duration),
-        escape::text(&record.user.to_string()),
-        command,
-    ]
-}
-
-/// Returns how long the command has run; `None` before its start.
-pub(crate) fn running_time(record: &ExecutionRecord, now: Timestamp) -> Option<Duration> {
-    match (&record.outcome, record.started_at) {
-        (Some(outcome), _) => Some(Duration::from_micros(outcome.duration_us)),
-        (None, Some(started_at)) if record.status == Status::Running => {
-            Some(time::between(started_at, now))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use escher_client::SettingValue;
     use escher_client::protocol::User;
     use escher_client::protocol::message::HistoryQuota;
-    use escher_tests::samples;
-
-    #[test]
-    fn without_a_terminal_nothing_is_truncated() {
-        let mut record = samples::running_execution();
-        record.name = Some("a\x1b[31m".into());
-        let now = record.submitted_at.saturating_add(Duration::from_secs(62));
-        let shown = executions(&[record], now);
-        let lines: Vec<&str> = shown.lines().collect();
-        assert_eq!(lines.len(), 2, "{shown}");
-        assert!(lines[0].starts_with("NUMBER  ID        NAME"), "{shown}");
-        assert!(lines[1].contains(r"a\x1b[31m"), "{shown}");
-        assert!(lines[1].contains("1m02s"), "{shown}");
-        assert!(lines[1].ends_with("echo 'hello world'"), "{shown}");
-    }
 
     #[test]
     fn advice_is_below_the_message_and_both_are_broken_between_words() {
@@ -308,19 +219,6 @@ mod tests {
         assert_eq!(lines.len(), 2 * QUOTA_HEADERS.len() + 1, "{narrow}");
         assert_eq!(lines[1], "RUNNING       1 of 2");
         assert_eq!(lines[QUOTA_HEADERS.len()], "");
-    }
-
-    #[test]
-    fn a_paused_command_is_not_shown_as_running() {
-        let mut record = samples::running_execution();
-        let now = record.submitted_at;
-        assert!(executions(&[record.clone()], now).contains("  running  "));
-        record.resources.paused = true;
-        let shown = executions(&[record], now);
-        assert!(
-            shown.contains("  paused  ") && !shown.contains("running"),
-            "{shown}"
-        );
     }
 
     #[test]

@@ -123,6 +123,9 @@ async fn an_invalid_reconnect_timeout_in_the_environment_is_a_usage_error() {
         let ended = ended.unwrap();
         assert_eq!(ended.status.code(), Some(status));
         let shown = stderr(&ended);
-        assert!(shown.contains("ESCHER_RECONNECT: expected a"), "{shown}");
+        assert!(
+            shown.contains("ESCHER_RECONNECT: expected seconds"),
+            "{shown}"
+        );
     }
 }

@@ -42,7 +42,7 @@ impl Running {
     }
 }
 
-const UNAVAILABLE: &str = "escherctl: escherd is unavailable; waiting up to 1m00s for it";
+const UNAVAILABLE: &str = "escherctl: escherd is unavailable; waiting up to 1m for it";
 const RECONNECTED: &str = "escherctl: reconnected to escherd";
 
 #[tokio::test]

@@ -23,7 +23,11 @@ const IN_UTC: i64 = 1_796_027_400;
 /// Answers the request to remove executions, and returns until when.
 async fn answer_prune(mut peer: ServerConnection) -> Option<Timestamp> {
     let (id, request) = peer.request().await;
-    let Request::Prune(Selection { until, .. }) = request else {
+    let Request::Prune {
+        selection: Selection { until, .. },
+        ..
+    } = request
+    else {
         panic!("{request:?}");
     };
     let removed = Response::Removed(Removed::default());

@@ -55,13 +55,13 @@ async fn each_value_that_makes_no_sense_is_named_with_what_was_expected() {
             &["submit", "--timeout", "soon", "x"],
             2,
             "'soon' for '--timeout <TIME>'",
-            "expected a",
+            "expected seconds, or a number with a unit",
         ),
         (
             &["ps", "--filter", "x"],
             2,
             "'x' for '--filter <K=V>'",
-            "expected KEY=VALUE, where KEY is status, user, name or label.KEY",
+            "expected KEY=VALUE or KEY!=VALUE, where KEY is status, exit, user, name, command or label.KEY",
         ),
         (
             &["ps", "--filter", "status=odd"],

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
-use escher_protocol::message::{EventsRequest, EventsStart, ListFilter, Selection};
+use escher_protocol::message::{
+    Condition, EventsRequest, EventsStart, ListFilter, Property, Selection,
+};
 use escher_protocol::{
     ApiError, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, OutputItem, OutputRange,
     Status,
@@ -65,7 +67,7 @@ impl ExecutionEngine {
     async fn snapshot(&self) -> Result<Snapshot, ApiError> {
         let running = Selection {
             filter: ListFilter {
-                statuses: vec![Status::Running],
+                conditions: vec![Condition::is(Property::Status(Status::Running))],
                 ..ListFilter::default()
             },
             ..Selection::default()

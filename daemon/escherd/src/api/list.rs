@@ -7,7 +7,6 @@ use escher_protocol::{ApiError, ExecutionRecord};
 
 use super::ExecutionEngine;
 use super::merge::{Merge, MergeStep};
-use crate::execution::check_selection;
 use crate::scheduler::Listed;
 use crate::store::HistoryPage;
 
@@ -19,7 +18,7 @@ const MAX_PAGE_RECORDS: usize = 256;
 pub struct Executions {
     engine: ExecutionEngine,
     selection: Selection,
-    /// Whether the selection is within the limits.
+    /// Whether the selection may be carried out.
     is_checked: bool,
     /// How many more records the limit allows.
     remaining: usize,
@@ -31,28 +30,36 @@ impl ExecutionEngine {
     /// [`ListFilter`](escher_protocol::message::ListFilter), or a [`Selection`], which limits the
     /// times of submission, too.
     pub fn list_executions(&self, selection: impl Into<Selection>) -> Executions {
-        let selection = selection.into();
         Executions {
-            engine: self.clone(),
-            remaining: match selection.filter.limit {
-                0 => usize::MAX,
-                limit => limit as usize,
-            },
-            selection,
             is_checked: false,
-            merge: Merge::default(),
+            ..Executions::of_checked(self, selection.into())
         }
     }
 }
 
 impl Executions {
+    /// Lists executions by a selection that needs no further check.
+    pub(super) fn of_checked(engine: &ExecutionEngine, selection: Selection) -> Self {
+        Executions {
+            engine: engine.clone(),
+            remaining: match selection.filter.limit {
+                0 => usize::MAX,
+                limit => limit as usize,
+            },
+            selection,
+            is_checked: true,
+            merge: Merge::default(),
+        }
+    }
+
     /// Returns the next record; `None` at the end. Nothing comes after an error, which is
-    /// `invalid-request` for a filter that is over a limit, `internal` or `shutting-down`.
+    /// `invalid-request` for a filter that is over a limit, `unknown-user` for one that names nobody,
+    /// `internal` or `shutting-down`.
     pub async fn next(&mut self) -> Option<Result<ExecutionRecord, ApiError>> {
         if self.remaining == 0 {
             return None;
         }
-        let next = self.advance().await;
+        let next = self.check_and_advance().await;
         self.remaining = match next {
             Ok(Some(_)) => self.remaining - 1,
             _ => 0,
@@ -65,11 +72,16 @@ impl Executions {
         self.remaining > 0 && self.merge.must_read()
     }
 
-    async fn advance(&mut self) -> Result<Option<ExecutionRecord>, ApiError> {
+    async fn check_and_advance(&mut self) -> Result<Option<ExecutionRecord>, ApiError> {
         if !self.is_checked {
-            check_selection(&self.selection)?;
+            self.engine.ensure_selectable(&self.selection).await?;
             self.is_checked = true;
         }
+        self.advance().await
+    }
+
+    /// Returns the next record, regardless of the limit.
+    pub(super) async fn advance(&mut self) -> Result<Option<ExecutionRecord>, ApiError> {
         let limit = self.remaining.min(MAX_PAGE_RECORDS);
         // Each page takes a bounded amount of work, and may be empty.
         loop {

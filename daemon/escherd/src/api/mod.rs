@@ -40,6 +40,7 @@ mod pause;
 mod quota;
 mod remove;
 mod result;
+mod selection;
 mod shutdown;
 mod signal;
 mod start_error;
@@ -66,6 +67,7 @@ use escher_protocol::message::{CancelAnswer, Submitted};
 use escher_protocol::{
     ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, Target, Timestamp,
 };
+use nix::sys::signal::Signal;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
@@ -75,7 +77,7 @@ use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
 use crate::execution::kept_command;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{LauncherState, LeftProcesses};
-use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
+use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle, check_signal};
 use crate::store::Store;
 use shutdown::ShutdownHandles;
 use startup::scheduler_settings;
@@ -269,12 +271,21 @@ impl ExecutionEngine {
     /// without waiting for its end.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`], and `store-unavailable`.
+    /// As [`ExecutionEngine::get_status`]; `store-unavailable`; `invalid-request` for a number that is not a
+    /// signal.
     pub async fn cancel(
         &self,
         target: impl Into<Target>,
         mode: CancelMode,
     ) -> Result<CancelAnswer, ApiError> {
+        let mode = match mode {
+            CancelMode::Signal(signal) if signal == Signal::SIGKILL as i32 => CancelMode::Kill,
+            CancelMode::Signal(signal) => {
+                check_signal(signal)?;
+                mode
+            }
+            CancelMode::Graceful | CancelMode::Kill => mode,
+        };
         let scope = Arc::clone(&self.scope);
         let cancel = move |scheduler: &mut Scheduler, number| {
             scheduler.cancel(&scope, number, mode, Timestamp::now())

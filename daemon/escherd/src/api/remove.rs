@@ -6,7 +6,6 @@ use escher_protocol::{ApiError, Target};
 use super::cleanup::{self, REMOVAL_BATCH};
 use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
-use crate::execution::check_selection;
 use crate::scheduler::Scheduler;
 
 impl ExecutionEngine {
@@ -35,11 +34,11 @@ impl ExecutionEngine {
     /// whatever the filter says.
     ///
     /// # Errors
-    /// `invalid-request` for a filter that is over a limit; `internal` if the store cannot be read;
-    /// `store-unavailable`; `shutting-down`. Some executions may have been removed then, except
+    /// `invalid-request` for a filter that is over a limit; `unknown-user` for one that names nobody;
+    /// `internal` if the store cannot be read; `store-unavailable`; `shutting-down`. Some executions may have been removed then, except
     /// after the first.
     pub async fn prune(&self, mut selection: Selection) -> Result<Removed, ApiError> {
-        check_selection(&selection)?;
+        self.ensure_selectable(&selection).await?;
         selection.filter.all = true;
         let mut total = Removed::default();
         let mut next = Some(u64::MAX);
@@ -60,6 +59,28 @@ impl ExecutionEngine {
             let removed = receiver.await.map_err(scheduler_stopped)??;
             total.executions += removed.executions;
             total.log_bytes += removed.log_bytes;
+        }
+        Ok(total)
+    }
+
+    /// Counts what [`ExecutionEngine::prune`] would remove.
+    ///
+    /// # Errors
+    /// As there, but nothing is removed.
+    pub async fn count_prunable(&self, mut selection: Selection) -> Result<Removed, ApiError> {
+        self.ensure_selectable(&selection).await?;
+        selection.filter.all = true;
+        let mut total = Removed::default();
+        let mut next = Some(u64::MAX);
+        while let Some(before) = next {
+            let submitter = self.scope.submitter().cloned();
+            let store = &self.core.store;
+            let counted =
+                store.count_removable(submitter, selection.clone(), before, REMOVAL_BATCH);
+            let (counted, rest) = counted.await?;
+            total.executions += counted.executions;
+            total.log_bytes += counted.log_bytes;
+            next = rest;
         }
         Ok(total)
     }

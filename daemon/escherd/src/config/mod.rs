@@ -24,6 +24,7 @@ mod error;
 mod file_layer;
 mod layers;
 mod load;
+mod number_unit;
 mod origin;
 mod percent;
 mod profiles;

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use escher_protocol::SettingValue;
-use jiff::{SignedDuration, Span, SpanRelativeTo};
+use jiff::SignedDuration;
 
 use super::document::RawValue;
+use super::number_unit::{NumberUnit, parse_duration};
 use super::percent::Percent;
 use super::settings::DaemonSettings;
 
@@ -35,6 +36,7 @@ pub(super) enum ValueType {
     Number {
         default: u64,
         range: RangeInclusive<u64>,
+        unit: NumberUnit,
         /// Bytes of memory that each unit may take; 0: none. The number of units is limited to what
         /// fits into the host's memory.
         memory_each: u64,
@@ -107,7 +109,9 @@ impl ValueType {
         let raw = match (self, text.to_str()) {
             (ValueType::Flag { .. }, Some("true" | "1")) => RawValue::Flag(true),
             (ValueType::Flag { .. }, Some("false" | "0")) => RawValue::Flag(false),
-            (ValueType::Number { .. }, Some(text)) => RawValue::number(text, 10),
+            (ValueType::Number { unit, .. }, Some(text)) if unit.parse(text.as_ref()).is_none() => {
+                RawValue::number(text, 10)
+            }
             _ => RawValue::Text(text.to_owned()),
         };
         self.typed(&raw).ok_or_else(|| self.expected())
@@ -119,6 +123,12 @@ impl ValueType {
             (ValueType::Number { range, .. }, RawValue::Number(number)) => range
                 .contains(number)
                 .then_some(TypedValue::Number(*number)),
+            (ValueType::Number { range, unit, .. }, RawValue::Text(text)) => {
+                let number = unit.parse(text)?;
+                range
+                    .contains(&number)
+                    .then_some(TypedValue::Number(number))
+            }
             (ValueType::Percent { .. }, RawValue::Text(text)) => {
                 Some(TypedValue::Percent(Percent::parse(text.to_str()?)?))
             }
@@ -150,11 +160,14 @@ impl ValueType {
     pub(super) fn expected(&self) -> String {
         match self {
             ValueType::Flag { .. } => "true or false".to_owned(),
-            ValueType::Number { range, .. } => match (*range.start(), *range.end()) {
-                (0, u64::MAX) => "a whole number".to_owned(),
-                (start, u64::MAX) => format!("a whole number, at least {start}"),
-                (start, end) => format!("a whole number from {start} to {end}"),
-            },
+            ValueType::Number { range, unit, .. } => {
+                let number = match (*range.start(), *range.end()) {
+                    (0, u64::MAX) => "a whole number".to_owned(),
+                    (start, u64::MAX) => format!("a whole number, at least {start}"),
+                    (start, end) => format!("a whole number from {start} to {end}"),
+                };
+                number + unit.example()
+            }
             ValueType::Percent { .. } => "a share from 1% to 100%".to_owned(),
             ValueType::Duration { max, .. } => format!(
                 "a time with a unit (ms, s, m, h or d), such as 90s or 1h30m, at most {max:#}",
@@ -182,7 +195,11 @@ impl ValueType {
     fn has_syntax_of(&self, value: &RawValue) -> bool {
         match self {
             ValueType::Flag { .. } => matches!(value, RawValue::Flag(_)),
-            ValueType::Number { .. } => matches!(value, RawValue::Number(_)),
+            ValueType::Number { unit, .. } => match value {
+                RawValue::Number(_) => true,
+                RawValue::Text(_) => *unit != NumberUnit::None,
+                _ => false,
+            },
             _ => matches!(value, RawValue::Text(_)),
         }
     }
@@ -234,12 +251,6 @@ impl ValueType {
             _ => {}
         }
     }
-}
-
-fn parse_duration(text: &OsStr) -> Option<Duration> {
-    let span: Span = text.to_str()?.parse().ok()?;
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-    Duration::try_from(duration).ok()
 }
 
 fn parse_mode(text: &OsStr) -> Option<u64> {

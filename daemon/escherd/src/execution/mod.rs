@@ -3,7 +3,9 @@
 mod arguments;
 mod assignment;
 mod extent;
+mod matcher;
 mod outcome;
+mod pattern;
 mod process_limits;
 mod record;
 mod request;
@@ -18,6 +20,7 @@ mod stdin;
 pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup, search_path};
 pub use extent::Extent;
+pub use matcher::{Matcher, parse_uid};
 pub use outcome::{FinalState, Loss};
 pub use process_limits::{check_process_limits, ensure_process_limits_permitted};
 pub use record::{
@@ -27,7 +30,7 @@ pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check_request};
 pub use resources::{
     check_limits, ensure_limits_enforceable, ensure_log_can_forget, ensure_user_limits_enforceable,
 };
-pub use selection::{RequiredLabels, check_selection, check_target};
+pub use selection::{check_selection, check_target};
 pub use start_error::StartAttempt;
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinAnswer, StdinWrite};

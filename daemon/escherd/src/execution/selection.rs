@@ -1,31 +1,32 @@
-//! Selections of executions: their validation, and the comparison of labels.
+//! Validation of selections and references.
 
-use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES};
+use escher_protocol::execution::MAX_NAME_BYTES;
 use escher_protocol::id::MAX_REFERENCE_BYTES;
-use escher_protocol::message::Selection;
-use escher_protocol::{ApiError, ErrorCode, Status, Target, Text};
+use escher_protocol::message::{MAX_CONDITIONS, Property, Selection};
+use escher_protocol::{ApiError, ErrorCode, Target, Text};
 
 /// Validates a selection, so that the cost of answering it is bounded.
 ///
 /// # Errors
 /// `invalid-request`, with a message that names the limit and what was over it.
 pub fn check_selection(selection: &Selection) -> Result<(), ApiError> {
-    let filter = &selection.filter;
-    check_count("statuses", filter.statuses.len(), Status::TABLE.len())?;
-    for (index, status) in filter.statuses.iter().enumerate() {
-        if filter.statuses[..index].contains(status) {
-            return Err(invalid(format!("the filter has the status {status} twice")));
-        }
+    let conditions = &selection.filter.conditions;
+    if conditions.len() > MAX_CONDITIONS {
+        return Err(invalid(format!(
+            "the filter has {} conditions: the maximum is {MAX_CONDITIONS}",
+            conditions.len()
+        )));
     }
-    check_count("labels", filter.labels.len(), MAX_LABELS)?;
-    for (key, value) in &filter.labels {
-        check_length("a label", key, MAX_NAME_BYTES)?;
-        check_length("a label's value", value, MAX_NAME_BYTES)?;
-    }
-    let texts = [("the name", &filter.name), ("the user", &filter.user)];
-    for (field, text) in texts {
-        if let Some(text) = text {
-            check_length(field, text, MAX_NAME_BYTES)?;
+    for condition in conditions {
+        match &condition.property {
+            Property::Status(_) | Property::Exit(_) => {}
+            Property::User(user) => check_length("the user", user)?,
+            Property::Name(name) => check_length("the name", name)?,
+            Property::Command(command) => check_length("the command", command)?,
+            Property::Label(key, value) => {
+                check_length("a label", key)?;
+                check_length("a label's value", value)?;
+            }
         }
     }
     Ok(())
@@ -45,22 +46,13 @@ pub fn check_target(target: &Target) -> Result<(), ApiError> {
     }
 }
 
-fn check_count(field: &str, count: usize, max: usize) -> Result<(), ApiError> {
-    if count <= max {
-        return Ok(());
-    }
-    Err(invalid(format!(
-        "the filter has {count} {field}: the maximum is {max}"
-    )))
-}
-
-fn check_length(field: &str, text: &Text, max: usize) -> Result<(), ApiError> {
-    if text.len() <= max {
+fn check_length(field: &str, text: &Text) -> Result<(), ApiError> {
+    if text.len() <= MAX_NAME_BYTES {
         return Ok(());
     }
     let length = text.len();
     Err(invalid(format!(
-        "{field} in the filter has {length} bytes: the maximum is {max}"
+        "{field} in the filter has {length} bytes: the maximum is {MAX_NAME_BYTES}"
     )))
 }
 
@@ -68,58 +60,11 @@ fn invalid(message: String) -> ApiError {
     ApiError::new(ErrorCode::INVALID_REQUEST, message)
 }
 
-/// The labels that a filter demands, for comparison with those of many executions. A comparison
-/// takes one search for each label of the execution, however many are demanded.
-#[derive(Debug)]
-pub struct RequiredLabels<'a> {
-    /// Sorted, each once.
-    labels: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> RequiredLabels<'a> {
-    /// Prepares the labels of a filter.
-    #[must_use]
-    pub fn new(labels: &'a [(Text, Text)]) -> Self {
-        let mut labels: Vec<_> = labels
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
-        labels.sort_unstable();
-        labels.dedup();
-        RequiredLabels { labels }
-    }
-
-    /// Returns the labels, each once.
-    #[must_use]
-    pub fn as_slice(&self) -> &[(&'a str, &'a str)] {
-        &self.labels
-    }
-
-    /// Returns whether no execution can have all of them, because one key has two values.
-    #[must_use]
-    pub fn are_contradictory(&self) -> bool {
-        let mut neighbours = self.labels.windows(2);
-        neighbours.any(|two| matches!(two, [(one, _), (other, _)] if one == other))
-    }
-
-    /// Returns whether all of them are among the labels of an execution, whose keys are unique.
-    pub fn are_among<K: AsRef<str>, V: AsRef<str>>(
-        &self,
-        labels: impl IntoIterator<Item = (K, V)>,
-    ) -> bool {
-        let is_required = |(key, value): &(K, V)| {
-            let label = (key.as_ref(), value.as_ref());
-            self.labels.binary_search(&label).is_ok()
-        };
-        self.labels.is_empty()
-            || labels.into_iter().filter(is_required).count() == self.labels.len()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_protocol::message::ListFilter;
+    use escher_protocol::Status;
+    use escher_protocol::message::{Condition, ListFilter};
 
     fn refusal(filter: ListFilter) -> Option<String> {
         let error = check_selection(&filter.into()).err()?;
@@ -127,73 +72,52 @@ mod tests {
         Some(error.message.into_string())
     }
 
-    fn labels(count: usize) -> Vec<(Text, Text)> {
-        let label = |number: usize| (format!("k{number}").into(), "v".into());
-        (0..count).map(label).collect()
-    }
-
     fn text(length: usize) -> Text {
         "x".repeat(length).into()
     }
 
     #[test]
-    fn every_list_and_text_of_a_filter_is_bounded() {
-        let with_labels = |labels| ListFilter {
-            labels,
+    fn the_number_of_conditions_and_every_text_in_them_is_bounded() {
+        let filter = |conditions: Vec<Condition>| ListFilter {
+            conditions,
             ..ListFilter::default()
         };
-        let with_name = |name| ListFilter {
-            name: Some(name),
-            ..ListFilter::default()
-        };
-        let with_user = |user| ListFilter {
-            user: Some(user),
-            ..ListFilter::default()
-        };
-        let with_statuses = |statuses| ListFilter {
-            statuses,
-            ..ListFilter::default()
-        };
-        let every_status = Status::TABLE.map(|row| row.0).to_vec();
+        let one = |property| filter(vec![Condition::is(property)]);
+        let lost = Condition::is_not(Property::Status(Status::Lost));
         for legal in [
             ListFilter::default(),
-            with_labels(labels(64)),
-            with_labels(vec![(text(255), text(255))]),
-            with_name(text(255)),
-            with_user(text(255)),
-            with_statuses(every_status.clone()),
+            filter(vec![lost.clone(); 64]),
+            one(Property::Label(text(255), text(255))),
+            one(Property::Name(text(255))),
+            one(Property::User(text(255))),
+            one(Property::Command(text(255))),
         ] {
             assert_eq!(refusal(legal), None);
         }
-        let eight = [every_status, vec![Status::Lost]].concat();
         for (filter, expected) in [
             (
-                with_labels(labels(65)),
-                "the filter has 65 labels: the maximum is 64",
+                filter(vec![lost; 65]),
+                "the filter has 65 conditions: the maximum is 64",
             ),
             (
-                with_labels(vec![(text(256), text(1))]),
+                one(Property::Label(text(256), text(1))),
                 "a label in the filter has 256 bytes: the maximum is 255",
             ),
             (
-                with_labels(vec![(text(1), text(256))]),
+                one(Property::Label(text(1), text(256))),
                 "a label's value in the filter has 256 bytes: the maximum is 255",
             ),
             (
-                with_name(text(256)),
+                one(Property::Name(text(256))),
                 "the name in the filter has 256 bytes: the maximum is 255",
             ),
             (
-                with_user(text(256)),
+                one(Property::User(text(256))),
                 "the user in the filter has 256 bytes: the maximum is 255",
             ),
             (
-                with_statuses(eight),
-                "the filter has 8 statuses: the maximum is 7",
-            ),
-            (
-                with_statuses(vec![Status::Lost, Status::Failed, Status::Lost]),
-                "the filter has the status lost twice",
+                one(Property::Command(text(256))),
+                "the command in the filter has 256 bytes: the maximum is 255",
             ),
         ] {
             assert_eq!(refusal(filter).as_deref(), Some(expected));
@@ -210,26 +134,5 @@ mod tests {
             error.message.as_str(),
             "the reference to an execution has 513 bytes: the maximum is 512"
         );
-    }
-
-    #[test]
-    fn required_labels_must_all_be_there() {
-        let label = |(key, value): (&str, &str)| (Text::from(key), Text::from(value));
-        let owned =
-            |labels: &[(&str, &str)]| -> Vec<_> { labels.iter().copied().map(label).collect() };
-        let have = [("a", "1"), ("b", "2"), ("c", "3")];
-        for (required, are_among, are_contradictory) in [
-            (&[][..], true, false),
-            (&[("b", "2")], true, false),
-            (&[("c", "3"), ("a", "1"), ("c", "3")], true, false),
-            (&[("a", "2")], false, false),
-            (&[("a", "1"), ("d", "4")], false, false),
-            (&[("a", "1"), ("a", "2")], false, true),
-        ] {
-            let required = owned(required);
-            let required = RequiredLabels::new(&required);
-            assert_eq!(required.are_among(have), are_among, "{required:?}");
-            assert_eq!(required.are_contradictory(), are_contradictory);
-        }
     }
 }

@@ -41,8 +41,8 @@ pub enum State {
 pub struct CancelRequest {
     /// The first canceller.
     pub by: Canceller,
-    /// Whether to send SIGKILL at once instead of the kill ladder.
-    pub kill: bool,
+    /// By which signal it is to end.
+    pub mode: CancelMode,
 }
 
 /// Something that moves an execution to another state.
@@ -99,7 +99,7 @@ pub enum Transition {
     Cancel {
         /// The canceller.
         by: Canceller,
-        /// Whether the command has a grace period.
+        /// By which signal it is to end.
         mode: CancelMode,
         /// The time of the request.
         at: Timestamp,
@@ -117,8 +117,8 @@ pub enum Action {
     SendCancel {
         /// The canceller.
         by: Canceller,
-        /// Whether to send SIGKILL at once instead of the kill ladder.
-        kill: bool,
+        /// By which signal it is to end.
+        mode: CancelMode,
         /// The answer to the client.
         answer: CancelAnswer,
     },
@@ -275,18 +275,17 @@ impl Transition {
 
 /// Adds a cancel to those before: the first begins the kill ladder, a later one can only skip to SIGKILL.
 fn request_cancel(cancel: &mut Option<CancelRequest>, by: Canceller, mode: CancelMode) -> Action {
-    let kill = mode == CancelMode::Kill;
     match cancel {
         None => {
             let by_whom = by.clone();
-            *cancel = Some(CancelRequest { by: by_whom, kill });
+            *cancel = Some(CancelRequest { by: by_whom, mode });
             let answer = CancelAnswer::Ending;
-            Action::SendCancel { by, kill, answer }
+            Action::SendCancel { by, mode, answer }
         }
-        Some(earlier) if kill => {
-            earlier.kill = true;
+        Some(earlier) if mode == CancelMode::Kill => {
+            earlier.mode = mode;
             let answer = CancelAnswer::AlreadyEnding;
-            Action::SendCancel { by, kill, answer }
+            Action::SendCancel { by, mode, answer }
         }
         Some(_) => Action::AnswerCancel(CancelAnswer::AlreadyEnding),
     }
@@ -316,7 +315,7 @@ mod tests {
     fn by_host() -> CancelRequest {
         CancelRequest {
             by: Canceller::Host,
-            kill: false,
+            mode: CancelMode::Graceful,
         }
     }
 
@@ -403,8 +402,10 @@ mod tests {
         match action {
             Action::None => "None",
             Action::Launch => "Launch",
-            Action::SendCancel { kill: true, .. } => "Kill",
-            Action::SendCancel { kill: false, .. } => "Cancel",
+            Action::SendCancel { mode, .. } => match mode {
+                CancelMode::Kill => "Kill",
+                CancelMode::Graceful | CancelMode::Signal(_) => "Cancel",
+            },
             Action::AnswerCancel(CancelAnswer::Withdrawn) => "Withdrawn",
             Action::AnswerCancel(CancelAnswer::AlreadyEnding) => "AlreadyEnding",
             Action::AnswerCancel(CancelAnswer::AlreadyFinished(_)) => "AlreadyFinished",

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{MAX_PACKET_BYTES, SignalOrder, ToShim};
-use escher_protocol::{Canceller, ExecutionRecord, User, codec};
+use escher_protocol::{CancelMode, Canceller, ExecutionRecord, User, codec};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::async_packet_socket::AsyncPacketSocket;
@@ -73,7 +73,8 @@ impl LeftProcesses {
         let Some(shim) = self.connect(&name(record))? else {
             return Ok(());
         };
-        send(&shim, &ToShim::Cancel { by, kill: false }).await?;
+        let mode = CancelMode::Graceful;
+        send(&shim, &ToShim::Cancel { by, mode }).await?;
         let grace = Duration::from_millis(record.kill_grace_ms);
         Ok(timeout(grace.saturating_add(SHIM_DEADLINE), end_of(&shim)).await?)
     }
@@ -90,7 +91,10 @@ impl LeftProcesses {
                 shims.push(shim);
             }
         }
-        for (kill, deadline) in [(false, MAX_GRACE_AT_STOP), (true, SHIM_DEADLINE)] {
+        for (mode, deadline) in [
+            (CancelMode::Graceful, MAX_GRACE_AT_STOP),
+            (CancelMode::Kill, SHIM_DEADLINE),
+        ] {
             let by = Canceller::Host;
             let deadline = Instant::now() + deadline;
             for shim in &shims {
@@ -99,7 +103,7 @@ impl LeftProcesses {
                     shim,
                     &ToShim::Cancel {
                         by: by.clone(),
-                        kill,
+                        mode,
                     },
                 )
                 .await;

@@ -68,7 +68,7 @@ impl Scheduler {
                     let change = Change::CancelRequested {
                         number,
                         canceller: by,
-                        kill: false,
+                        mode: CancelMode::Graceful,
                     };
                     self.commit(
                         change,
@@ -78,19 +78,19 @@ impl Scheduler {
                 }
                 _ => respond(responder, Ok(answer)),
             },
-            Some(Action::SendCancel { by, kill, answer }) => {
+            Some(Action::SendCancel { by, mode, answer }) => {
                 let is_first = answer == CancelAnswer::Ending;
                 let kind = EventKind::CancelRequested(by.clone());
                 let event = is_first.then(|| self.event(number, at, kind)).flatten();
                 let message = ToShim::Cancel {
                     by: by.clone(),
-                    kill,
+                    mode,
                 };
                 self.send(number, message);
                 let change = Change::CancelRequested {
                     number,
                     canceller: by,
-                    kill,
+                    mode,
                 };
                 self.commit(
                     change,

@@ -2,12 +2,10 @@
 //! up in the store.
 
 use escher_protocol::id::parse_number;
-use escher_protocol::message::Selection;
 use escher_protocol::{ExecutionId, Target};
 
 use super::{Entry, Scheduler};
 use crate::authz::Scope;
-use crate::execution::{Execution, RequiredLabels};
 
 impl Scheduler {
     /// Returns the number of the execution in memory that `target` refers to by number or full id, if it is in
@@ -58,37 +56,6 @@ impl Entry {
     pub(super) fn is_visible_in(&self, scope: &Scope) -> bool {
         self.is_committed && scope.includes(&self.execution.submission.submitter)
     }
-}
-
-/// Returns whether `execution` matches `selection`, whose labels are `labels`, apart from the limit.
-pub(super) fn matches(
-    execution: &Execution,
-    selection: &Selection,
-    labels: &RequiredLabels<'_>,
-) -> bool {
-    let Selection {
-        filter,
-        since,
-        until,
-    } = selection;
-    let submission = &execution.submission;
-    let status = execution.state.status();
-    let of_status = if filter.statuses.is_empty() {
-        filter.all || !status.is_finished()
-    } else {
-        filter.statuses.contains(&status)
-    };
-    let request = &submission.request;
-    let named = filter.name.is_none() || request.name == filter.name;
-    let of_user = filter.user.as_ref().is_none_or(|user| {
-        let account = &submission.account.user;
-        account.name.as_ref() == Some(user) || account.uid.to_string() == **user
-    });
-    let in_time = since.is_none_or(|since| submission.submitted_at >= since)
-        && until.is_none_or(|until| submission.submitted_at < until);
-    let pairs = request.labels.iter();
-    let pairs = pairs.map(|(key, value)| (key.as_str(), value.as_str()));
-    of_status && named && of_user && in_time && labels.are_among(pairs)
 }
 
 #[cfg(test)]

@@ -451,8 +451,8 @@ impl Scheduler {
         self.send_pause(number);
         self.send_usage_question(number);
         self.send_signals(number);
-        if let Some(CancelRequest { by, kill }) = cancel {
-            self.send(number, ToShim::Cancel { by, kill });
+        if let Some(CancelRequest { by, mode }) = cancel {
+            self.send(number, ToShim::Cancel { by, mode });
         }
         self.send_input(number);
     }

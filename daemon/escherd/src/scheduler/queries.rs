@@ -11,9 +11,9 @@ use escher_protocol::{
 use tokio::sync::{oneshot, watch};
 
 use super::waiters::add_waiter;
-use super::{Entry, Scheduler, events, lookup};
+use super::{Entry, Scheduler, events};
 use crate::authz::Scope;
-use crate::execution::{Execution, MAX_PAGE_BYTES, RequiredLabels, State, memory_of};
+use crate::execution::{Execution, MAX_PAGE_BYTES, Matcher, State, memory_of};
 
 /// How far the output of an execution is, for its followers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl OutputProgress {
     }
 }
 
-/// Executions that a page of a list examines at most.
+/// Executions that a page of a list examines at most, by simple conditions.
 const MAX_EXAMINED: usize = 1024;
 
 /// Numbers of executions by state.
@@ -163,16 +163,17 @@ impl Scheduler {
     /// and has a bounded size.
     #[must_use]
     pub fn list(&self, scope: &Scope, selection: &Selection, before: u64, limit: usize) -> Listed {
-        let labels = RequiredLabels::new(&selection.filter.labels);
+        let matcher = Matcher::new(selection);
         let mut page = Listed {
             records: Vec::new(),
             next: None,
             in_memory: Vec::new(),
         };
-        let mut bytes = 0;
-        let newest_first = self.entries.range(..before).rev();
-        for (examined, (number, entry)) in (1..).zip(newest_first) {
-            if entry.is_visible_in(scope) && lookup::matches(&entry.execution, selection, &labels) {
+        let (mut bytes, mut examined) = (0, 0);
+        for (number, entry) in self.entries.range(..before).rev() {
+            let is_visible = entry.is_visible_in(scope);
+            examined += 1 + if is_visible { matcher.effort() } else { 0 };
+            if is_visible && matcher.matches(&entry.execution) {
                 let record = ExecutionRecord {
                     // The position of each would cost too much.
                     waits_for: self.wait_reason(&entry.execution, || None),
@@ -182,7 +183,7 @@ impl Scheduler {
                 page.records.push(record);
             }
             let is_full = page.records.len() >= limit || bytes >= MAX_PAGE_BYTES;
-            if is_full || examined == MAX_EXAMINED {
+            if is_full || examined >= MAX_EXAMINED {
                 page.next = Some(*number);
                 break;
             }

@@ -127,7 +127,7 @@ impl Scheduler {
             cancel,
         } = unfinished;
         let number = submission.number;
-        let cancel = cancel.map(|(by, kill)| CancelRequest { by, kill });
+        let cancel = cancel.map(|(by, mode)| CancelRequest { by, mode });
         let state = match (started, is_admitted) {
             (Some((pid, started_at)), _) => State::Running {
                 pid,
@@ -322,7 +322,10 @@ mod tests {
     use escher_protocol::{Blob, ErrorCode, ExecutionRequest, SentSignals, Status, User};
 
     /// What a start finds after a crash: one admitted execution, which has reached no shim.
-    fn after_a_crash(launch_attempts: u32, cancel: Option<(Canceller, bool)>) -> RecoveredState {
+    fn after_a_crash(
+        launch_attempts: u32,
+        cancel: Option<(Canceller, CancelMode)>,
+    ) -> RecoveredState {
         let unfinished = UnfinishedExecution {
             submission: sample::submission(1, ExecutionRequest::default()),
             extent: Extent::Whole,
@@ -371,7 +374,7 @@ mod tests {
     #[test]
     fn a_cancelled_execution_that_has_reached_no_shim_ends_without_one() {
         let bob = User { uid: 7, name: None };
-        let cancel = Some((Canceller::User(bob), false));
+        let cancel = Some((Canceller::User(bob), CancelMode::Graceful));
         let (mut scheduler, effects) = restore(after_a_crash(1, cancel.clone()));
         assert_eq!(effects, []);
         let record = scheduler.status(1).try_recv().unwrap();

@@ -262,7 +262,7 @@ mod tests {
             let expected = match then {
                 OnStdinLost::Cancel => ToShim::Cancel {
                     by: Canceller::StdinLost,
-                    kill: false,
+                    mode: CancelMode::Graceful,
                 },
                 OnStdinLost::End => ToShim::Input {
                     data: "".into(),

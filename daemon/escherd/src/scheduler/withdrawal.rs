@@ -189,13 +189,16 @@ mod tests {
         let mut second = cancel(&mut scheduler, number, CancelMode::Kill);
         commit(&mut scheduler, at(1));
         scheduler.on_withdrawal(id, false, at(2));
-        let kills = commit(&mut scheduler, at(2)).into_iter().map(|effect| {
-            let Effect::Send(_, ToShim::Cancel { kill, .. }) = effect else {
+        let modes = commit(&mut scheduler, at(2)).into_iter().map(|effect| {
+            let Effect::Send(_, ToShim::Cancel { mode, .. }) = effect else {
                 panic!("{effect:?}");
             };
-            kill
+            mode
         });
-        assert_eq!(kills.collect::<Vec<_>>(), [false, true]);
+        assert_eq!(
+            modes.collect::<Vec<_>>(),
+            [CancelMode::Graceful, CancelMode::Kill]
+        );
         assert_eq!(first.try_recv(), Ok(Ok(CancelAnswer::Ending)));
         assert_eq!(second.try_recv(), Ok(Ok(CancelAnswer::AlreadyEnding)));
         let mut third = cancel(&mut scheduler, number, CancelMode::Graceful);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest, Selection};
+use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest};
 use escher_protocol::output::OutputRange;
 use escher_protocol::{
     ApiError, Command, ErrorCode, OutputItem, Request, RequestId, Response, ServerFrame, Target,
@@ -30,8 +30,6 @@ const ANSWER_BYTES: usize = 64 * 1024;
 
 /// Returns the memory that a request takes until it is answered, when `length` is that of its frame.
 pub(super) fn memory_of(request: &Request, length: usize) -> usize {
-    let elements_of_filter =
-        |selection: &Selection| selection.filter.statuses.len() + 2 * selection.filter.labels.len();
     let (elements, read) = match request {
         Request::Submit(request) => {
             let arguments = match &request.command {
@@ -43,7 +41,10 @@ pub(super) fn memory_of(request: &Request, length: usize) -> usize {
             let pairs = variables + request.labels.len();
             (arguments + 2 * pairs, 0)
         }
-        Request::List(selection) | Request::Prune(selection) => (elements_of_filter(selection), 0),
+        // A condition has at most two texts.
+        Request::List(selection) | Request::Prune { selection, .. } => {
+            (2 * selection.filter.conditions.len(), 0)
+        }
         Request::Events(request) => (request.filter.statuses.len(), EVENTS_BYTES),
         _ => (0, 0),
     };
@@ -186,7 +187,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::ReadOutput(_) => "ReadOutput",
         Request::Events(_) => "Events",
         Request::Remove(_) => "Remove",
-        Request::Prune(_) => "Prune",
+        Request::Prune { .. } => "Prune",
         Request::Info => "Info",
         Request::Diagnose => "Diagnose",
         Request::Metrics => "Metrics",
@@ -260,7 +261,14 @@ async fn single_reply(
             current_info(engine, context).await?,
         ))),
         Request::Remove(target) => engine.remove_execution(target).await.map(Response::Removed),
-        Request::Prune(selection) => engine.prune(selection).await.map(Response::Removed),
+        Request::Prune { selection, dry_run } => {
+            let removed = if dry_run {
+                engine.count_prunable(selection).await
+            } else {
+                engine.prune(selection).await
+            };
+            removed.map(Response::Removed)
+        }
         Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
         Request::Quota(user) => engine.quota(user).await.map(Response::Quotas),
         Request::Metrics => Ok(Response::Metrics(context.metrics().await?.into())),

@@ -1,7 +1,7 @@
 //! Changes to rows, within a transaction of the writer.
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionId, ExecutionRecord, Text, Timestamp, User};
+use escher_protocol::{CancelMode, ExecutionId, ExecutionRecord, Text, Timestamp, User};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::checksum::{self, BlobKind};
@@ -104,11 +104,12 @@ impl StoreTransaction<'_> {
             Change::CancelRequested {
                 number,
                 canceller,
-                kill,
+                mode,
             } => self.update_progress(*number, |progress| match &mut progress.cancel {
                 // The first canceller counts; a later one can only add SIGKILL.
-                Some((_, is_kill)) => *is_kill |= kill,
-                none => *none = Some((canceller.clone(), *kill)),
+                Some((_, earlier)) if *mode == CancelMode::Kill => *earlier = *mode,
+                Some(_) => {}
+                none => *none = Some((canceller.clone(), *mode)),
             }),
             Change::LaunchAttemptsCleared { numbers } => numbers.iter().try_for_each(|number| {
                 self.update_progress(*number, |progress| progress.launch_attempts = 0)

@@ -1,7 +1,7 @@
 //! How values are stored in rows.
 
 use escher_protocol::{
-    Canceller, ExecutionId, ExecutionRecord, Exit, Outcome, Status, Timestamp, User,
+    CancelMode, Canceller, ExecutionId, ExecutionRecord, Exit, Outcome, Status, Timestamp, User,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub(super) struct StoredProgress {
     /// Its main process and the time of its start.
     pub(super) started: Option<(u32, Timestamp)>,
     /// The canceller, and whether SIGKILL is sent at once.
-    pub(super) cancel: Option<(Canceller, bool)>,
+    pub(super) cancel: Option<(Canceller, CancelMode)>,
 }
 
 /// What is stored of a finished execution.

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use escher_protocol::message::Selection;
+use escher_protocol::message::{Removed, Selection};
 use escher_protocol::{
     ApiError, Command, ExecutionId, ExecutionRecord, Status, Target, Timestamp, User,
 };
@@ -32,7 +32,7 @@ use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
 use super::{
     ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, HistorySize, LoadedState, StoreError,
-    expiry, kept_logs, newest, quarantine, query, submission, user_totals,
+    expiry, kept_logs, newest, quarantine, query, removable, submission, user_totals,
 };
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
@@ -252,6 +252,24 @@ impl Store {
         self.read(uid_of(submitter.as_ref()), move |snapshot| {
             let submitter = submitter.as_ref();
             query::finished_numbers(snapshot, submitter, &selection, 0..before, limit)
+        })
+        .await
+    }
+
+    /// Counts the executions that [`Store::finished_numbers`] returns, and the bytes of their logs. Returns
+    /// with them where to continue.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn count_removable(
+        &self,
+        submitter: Option<User>,
+        selection: Selection,
+        before: u64,
+        limit: usize,
+    ) -> Result<(Removed, Option<u64>), ApiError> {
+        self.read(uid_of(submitter.as_ref()), move |snapshot| {
+            removable::count(snapshot, submitter.as_ref(), &selection, before, limit)
         })
         .await
     }

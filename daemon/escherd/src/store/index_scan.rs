@@ -13,14 +13,13 @@
 
 use std::collections::VecDeque;
 
-use escher_protocol::message::ListFilter;
-use escher_protocol::{Text, User};
+use escher_protocol::User;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
-use crate::execution::RequiredLabels;
+use crate::execution::{Matcher, parse_uid};
 
 /// The count at which counting stops when conditions are compared. Reaching it takes some tens of
 /// microseconds.
@@ -124,11 +123,10 @@ impl IndexKey<'_> {
 pub(super) fn most_selective<'a>(
     connection: &Connection,
     submitter: Option<&'a User>,
-    filter: &'a ListFilter,
-    labels: &RequiredLabels<'a>,
+    matcher: &Matcher<'a>,
 ) -> Result<Vec<IndexKey<'a>>, DatabaseError> {
-    let mut conditions = indexed_conditions(submitter, filter, labels);
-    let codes = ended_codes(filter);
+    let mut conditions = indexed_conditions(submitter, matcher);
+    let codes = ended_codes(matcher);
     let (Some(first), Some(last)) = (codes.first().copied(), codes.last().copied()) else {
         return Ok(Vec::new());
     };
@@ -157,19 +155,24 @@ pub(super) fn most_selective<'a>(
 /// first.
 fn indexed_conditions<'a>(
     submitter: Option<&'a User>,
-    filter: &'a ListFilter,
-    labels: &RequiredLabels<'a>,
+    matcher: &Matcher<'a>,
 ) -> Vec<Vec<IndexKey<'a>>> {
-    let name = filter.name.as_deref().map(|name| match submitter {
-        None => vec![IndexKey::Name(name)],
-        Some(submitter) => vec![IndexKey::SubmitterName(submitter, name)],
-    });
-    let labels = labels.as_slice().iter();
-    let labels = labels.map(|(key, value)| vec![IndexKey::Label(key, value)]);
-    let user = filter.user.as_ref().map(|user| {
+    let name_key = |name| match submitter {
+        None => IndexKey::Name(name),
+        Some(submitter) => IndexKey::SubmitterName(submitter, name),
+    };
+    let user_keys = |user| {
         let uid = parse_uid(user).map(IndexKey::UserUid);
-        [IndexKey::UserName(user)].into_iter().chain(uid).collect()
+        [IndexKey::UserName(user)].into_iter().chain(uid)
+    };
+    let names = matcher.exact_names();
+    let name = names.map(|names| names.into_iter().map(name_key).collect());
+    let labels = matcher.exact_labels().map(|(key, values)| {
+        let keys = values.into_iter().map(|value| IndexKey::Label(key, value));
+        keys.collect()
     });
+    let users = matcher.exact_users();
+    let user = users.map(|users| users.into_iter().flat_map(user_keys).collect());
     let mut conditions: Vec<_> = name.into_iter().chain(labels).chain(user).collect();
     match submitter {
         Some(submitter) => conditions.push(vec![IndexKey::Submitter(submitter)]),
@@ -179,26 +182,12 @@ fn indexed_conditions<'a>(
     conditions
 }
 
-/// Returns the values of `ended` that match the filter, in order. Without `all` and without statuses
-/// it matches unfinished executions only.
-pub(super) fn ended_codes(filter: &ListFilter) -> Vec<i64> {
-    let mut codes: Vec<i64> = match filter.statuses.as_slice() {
-        [] if filter.all => columns::ended_codes().collect(),
-        statuses => statuses
-            .iter()
-            .copied()
-            .filter_map(columns::ended_code)
-            .collect(),
-    };
+/// Returns the values of `ended` that match, in order.
+pub(super) fn ended_codes(matcher: &Matcher<'_>) -> Vec<i64> {
+    let statuses = matcher.statuses().iter().copied();
+    let mut codes: Vec<i64> = statuses.filter_map(columns::ended_code).collect();
     codes.sort_unstable();
-    codes.dedup();
     codes
-}
-
-/// Parses the uid that a user may be given as.
-pub(super) fn parse_uid(user: &Text) -> Option<u32> {
-    let uid: u32 = user.parse().ok()?;
-    (uid.to_string() == **user).then_some(uid)
 }
 
 /// A backward scan of an index for one value of `ended`, which reads some numbers at a time.

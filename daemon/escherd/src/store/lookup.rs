@@ -9,8 +9,8 @@ use super::checksum::BlobKind;
 use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
 use super::id_part::IdPart;
-use super::query;
 use super::readers::Snapshot;
+use super::stored_record;
 
 /// How many candidates an `ambiguous` error lists.
 const MAX_CANDIDATES: usize = 8;
@@ -169,7 +169,7 @@ fn checked_record(
     submitter: Option<&User>,
     candidate: Candidate,
 ) -> Result<ExecutionRecord, DatabaseError> {
-    let record = query::record(snapshot, candidate.number)?;
+    let record = stored_record::read(snapshot, candidate.number)?;
     let belongs = |record: &ExecutionRecord| {
         record.id == candidate.id
             && submitter.is_none_or(|submitter| record.submitted_by == *submitter)

@@ -32,9 +32,11 @@ mod quarantine;
 mod query;
 mod queued_entry;
 mod readers;
+mod removable;
 mod salvage;
 mod schema;
 mod search;
+mod stored_record;
 mod submission;
 #[cfg(test)]
 mod tests;
@@ -56,7 +58,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
+use escher_protocol::{CancelMode, Canceller, ExecutionId, ExecutionRecord, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::execution::{Extent, Submission};
@@ -110,8 +112,8 @@ pub enum Change {
         number: u64,
         /// Who cancels it.
         canceller: Canceller,
-        /// Whether to send SIGKILL at once.
-        kill: bool,
+        /// By which signal it is to end.
+        mode: CancelMode,
     },
     /// It has finished.
     Finished {
@@ -262,7 +264,7 @@ pub struct UnfinishedExecution {
     /// Its main process and the time of its start, if it was seen to run.
     pub started: Option<(u32, Timestamp)>,
     /// The canceller, if there is one, and whether SIGKILL is sent at once.
-    pub cancel: Option<(Canceller, bool)>,
+    pub cancel: Option<(Canceller, CancelMode)>,
 }
 
 /// How much of the history is kept.

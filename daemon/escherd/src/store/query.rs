@@ -6,17 +6,17 @@
 use std::ops::Range;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ExecutionRecord, Text, User};
+use escher_protocol::{ExecutionRecord, User};
 use rusqlite::{OptionalExtension, Row};
 
-use super::checksum::{self, BlobKind};
-use super::columns::{StoredRecord, signed};
-use super::error::{DamageEvidence, DatabaseError};
-use super::index_scan::parse_uid;
+use super::checksum::BlobKind;
+use super::columns::signed;
+use super::error::DatabaseError;
 use super::readers::Snapshot;
 use super::search::{HistoryPage, search};
+use super::stored_record;
 use super::totals::Totals;
-use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, listed};
+use crate::execution::{MAX_PAGE_BYTES, Matcher, listed};
 
 /// Returns the records of finished executions that match, with a number in `range`, the newest first;
 /// at most `limit`. Long commands are shortened in them.
@@ -28,23 +28,21 @@ pub(super) fn list(
     limit: usize,
 ) -> Result<HistoryPage<ExecutionRecord>, DatabaseError> {
     let numbers = finished_numbers(snapshot, submitter, selection, range, limit)?;
-    let labels = RequiredLabels::new(&selection.filter.labels);
+    let matcher = Matcher::new(selection);
+    let is_of = |record: &ExecutionRecord| {
+        submitter.is_none_or(|submitter| record.submitted_by == *submitter)
+    };
     let (mut found, mut bytes) = (Vec::new(), 0);
     for number in numbers.found {
-        let body = record_body(snapshot, number);
-        bytes += body
-            .as_ref()
-            .map_or(0, |body| body.as_ref().map_or(0, Vec::len));
-        match body.and_then(|body| decode_record(number, body)) {
+        let record = stored_record::read_with_length(snapshot, number);
+        match snapshot.skip_damaged(record)? {
             // Damage to an index must not show anybody the record of another user.
-            Ok(Some(record)) if matches(&record, submitter, selection, &labels) => {
+            Some(Some((record, length))) if is_of(&record) && matcher.matches_record(&record) => {
+                bytes += length;
                 found.push(listed(record));
             }
-            Ok(_) => snapshot.damage.report(&BlobKind::Record.damaged(number)),
-            Err(error) if error.evidence() != DamageEvidence::None => {
-                snapshot.damage.report(&error);
-            }
-            Err(error) => return Err(error),
+            Some(_) => snapshot.damage.report(&BlobKind::Record.damaged(number)),
+            None => {}
         }
         if bytes >= MAX_PAGE_BYTES {
             let next = Some(number);
@@ -53,31 +51,6 @@ pub(super) fn list(
     }
     let next = numbers.next;
     Ok(HistoryPage { found, next })
-}
-
-/// Reads the record of a finished execution.
-pub(super) fn record(
-    snapshot: &Snapshot<'_>,
-    number: u64,
-) -> Result<Option<ExecutionRecord>, DatabaseError> {
-    decode_record(number, record_body(snapshot, number)?)
-}
-
-fn record_body(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<Vec<u8>>, DatabaseError> {
-    let mut statement = snapshot.connection.prepare_cached(RECORD)?;
-    let body = statement.query_row([signed(number)], |row| row.get(0));
-    Ok(body.optional()?)
-}
-
-fn decode_record(
-    number: u64,
-    body: Option<Vec<u8>>,
-) -> Result<Option<ExecutionRecord>, DatabaseError> {
-    let Some(body) = body else {
-        return Ok(None);
-    };
-    let stored: StoredRecord = checksum::decode(BlobKind::Record, number, &body)?;
-    Ok(Some(stored.record))
 }
 
 /// Returns the numbers of finished executions that match, of those in `range`, the newest first; at
@@ -156,40 +129,9 @@ const FROM_NUMBER: &str =
 /// The newest execution.
 const NEWEST: &str = "SELECT max(number) FROM execution";
 
-/// The record of an execution.
-const RECORD: &str = "SELECT body FROM record WHERE number = ?1";
-
 /// Returns all statements of a list, for the tests of their query plans and of their cost.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<String> {
-    let own = [FROM_NUMBER, NEWEST, RECORD].map(str::to_owned);
+    let own = [FROM_NUMBER, NEWEST].map(str::to_owned);
     super::search::statements().into_iter().chain(own).collect()
-}
-
-/// Returns whether a record matches the selection, whose labels are `labels`.
-fn matches(
-    record: &ExecutionRecord,
-    submitter: Option<&User>,
-    selection: &Selection,
-    labels: &RequiredLabels<'_>,
-) -> bool {
-    let Selection {
-        filter,
-        since,
-        until,
-    } = selection;
-    let is_user = |user: &Text| {
-        record.user.name.as_ref() == Some(user) || parse_uid(user) == Some(record.user.uid)
-    };
-    let pairs = record
-        .labels
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()));
-    submitter.is_none_or(|submitter| record.submitted_by == *submitter)
-        && (filter.statuses.is_empty() || filter.statuses.contains(&record.status))
-        && (filter.name.is_none() || record.name == filter.name)
-        && filter.user.as_ref().is_none_or(is_user)
-        && labels.are_among(pairs)
-        && since.is_none_or(|since| record.submitted_at >= since)
-        && until.is_none_or(|until| record.submitted_at < until)
 }

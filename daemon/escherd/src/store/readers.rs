@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::connection;
 use super::damage::DamageMarker;
-use super::error::DatabaseError;
+use super::error::{DamageEvidence, DatabaseError};
 use crate::blocking::{Abandoned, BlockingPool};
 
 /// How many queries run at the same time; others wait for their user's turn.
@@ -92,6 +92,22 @@ pub(super) struct Snapshot<'a> {
     pub(super) connection: Transaction<'a>,
     /// Takes reports of damage that does not stop the query.
     pub(super) damage: &'a DamageMarker,
+}
+
+impl Snapshot<'_> {
+    /// Reports `found` if it is evidence of damage, and returns `None` in its place.
+    pub(super) fn skip_damaged<T>(
+        &self,
+        found: Result<T, DatabaseError>,
+    ) -> Result<Option<T>, DatabaseError> {
+        match found {
+            Err(error) if error.evidence() != DamageEvidence::None => {
+                self.damage.report(&error);
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
 }
 
 impl ReaderPool {

@@ -4,18 +4,25 @@
 //! of rows and says where to continue: other users' queries run in between, and a search whose
 //! caller has gone is not continued.
 
-use escher_protocol::User;
 use escher_protocol::message::Selection;
-use rusqlite::{Connection, OptionalExtension};
+use escher_protocol::{Timestamp, User};
+use rusqlite::OptionalExtension;
 
 use super::columns::{self, unsigned};
 use super::error::DatabaseError;
-use super::index_scan::{self, IndexKey, IndexScan, parse_uid};
+use super::index_scan::{self, IndexKey, IndexScan};
 use super::readers::Snapshot;
-use crate::execution::RequiredLabels;
+use super::stored_record;
+use crate::execution::Matcher;
 
 /// Rows of any table or index after which a search stops. They are read in some milliseconds.
 const MAX_ROWS: usize = 8192;
+
+/// Heads of scans that are compared in the time that a row takes.
+const SCANS_PER_ROW: usize = 32;
+
+/// Rows that are read in the time that a record takes, which is decoded.
+const ROWS_PER_RECORD: usize = 8;
 
 /// The fewest and the most numbers that are read from an index at once.
 const MIN_CHUNK: usize = 16;
@@ -50,33 +57,32 @@ pub(super) fn search(
     limit: usize,
 ) -> Result<HistoryPage<u64>, DatabaseError> {
     let connection = &snapshot.connection;
-    let filter = &selection.filter;
-    let labels = RequiredLabels::new(&filter.labels);
-    if labels.are_contradictory() {
-        return Ok(HistoryPage::empty());
-    }
-    let keys = index_scan::most_selective(connection, submitter, filter, &labels)?;
+    let matcher = Matcher::new(selection);
+    let keys = index_scan::most_selective(connection, submitter, &matcher)?;
     let mut scans = Vec::new();
     for key in &keys {
-        let codes = index_scan::ended_codes(filter).into_iter();
+        let codes = index_scan::ended_codes(&matcher).into_iter();
         scans.extend(codes.map(|ended| IndexScan::new(*key, ended, above, below)));
     }
-    let condition = RowCondition::new(keys.first(), submitter, selection, labels);
-    let chunk = limit.clamp(MIN_CHUNK, MAX_CHUNK);
+    let condition = RowCondition::new(keys.first(), submitter, matcher);
+    let fair_chunk = MAX_ROWS / scans.len().max(1);
+    let chunk = limit.clamp(MIN_CHUNK, MAX_CHUNK).min(fair_chunk.max(1));
     let (mut found, mut rows) = (Vec::new(), 0);
     loop {
         let mut newest = None;
+        rows += scans.len() / SCANS_PER_ROW;
         for scan in &mut scans {
             newest = newest.max(scan.head(connection, chunk, &mut rows)?);
         }
         let Some(number) = newest else {
             return Ok(HistoryPage { found, next: None });
         };
-        // Two scans find the same execution if the name of one user is the uid of another.
+        // Two scans find the same execution if the name of one user is the uid of another, or if one
+        // value is demanded twice.
         for scan in &mut scans {
             scan.take(number);
         }
-        if condition.is_met(connection, number, &mut rows)? {
+        if condition.is_met(snapshot, number, &mut rows)? {
             found.push(unsigned(number));
         }
         if found.len() >= limit || rows >= MAX_ROWS {
@@ -89,37 +95,31 @@ pub(super) fn search(
 /// The conditions that the scanned index does not imply.
 struct RowCondition<'a> {
     submitter: Option<&'a User>,
-    selection: &'a Selection,
-    labels: RequiredLabels<'a>,
+    matcher: Matcher<'a>,
     is_on_columns: bool,
     is_on_labels: bool,
 }
 
 impl<'a> RowCondition<'a> {
-    fn new(
-        key: Option<&IndexKey<'_>>,
-        submitter: Option<&'a User>,
-        selection: &'a Selection,
-        labels: RequiredLabels<'a>,
-    ) -> Self {
-        let filter = &selection.filter;
+    fn new(key: Option<&IndexKey<'a>>, submitter: Option<&'a User>, matcher: Matcher<'a>) -> Self {
         let by_submitter = matches!(
             key,
             Some(IndexKey::Submitter(_) | IndexKey::SubmitterName(..))
         );
         let by_name = matches!(key, Some(IndexKey::Name(_) | IndexKey::SubmitterName(..)));
         let by_user = matches!(key, Some(IndexKey::UserName(_) | IndexKey::UserUid(_)));
-        let by_label = matches!(key, Some(IndexKey::Label(..)));
+        let by_label = match key {
+            Some(IndexKey::Label(label, _)) => Some(*label),
+            _ => None,
+        };
         RowCondition {
             is_on_columns: submitter.is_some() && !by_submitter
-                || filter.name.is_some() && !by_name
-                || filter.user.is_some() && !by_user
-                || selection.since.is_some()
-                || selection.until.is_some(),
-            is_on_labels: labels.as_slice().len() > usize::from(by_label),
+                || matcher.has_name_conditions(by_name)
+                || matcher.has_user_conditions(by_user)
+                || matcher.has_time_conditions(),
+            is_on_labels: matcher.has_label_conditions(by_label),
             submitter,
-            selection,
-            labels,
+            matcher,
         }
     }
 
@@ -127,10 +127,12 @@ impl<'a> RowCondition<'a> {
     /// were read to `read`.
     fn is_met(
         &self,
-        connection: &Connection,
+        snapshot: &Snapshot<'_>,
         number: i64,
         read: &mut usize,
     ) -> Result<bool, DatabaseError> {
+        let connection = &snapshot.connection;
+        *read += self.matcher.effort();
         if self.is_on_columns {
             *read += 1;
             let mut statement = connection.prepare_cached(COLUMNS)?;
@@ -139,35 +141,36 @@ impl<'a> RowCondition<'a> {
                 return Ok(false);
             }
         }
-        if !self.is_on_labels {
-            return Ok(true);
+        if self.is_on_labels {
+            let mut statement = connection.prepare_cached(LABELS)?;
+            let mut rows = statement.query([number])?;
+            let mut labels: Vec<(String, String)> = Vec::new();
+            while let Some(row) = rows.next()? {
+                *read += 1;
+                labels.push((row.get(0)?, row.get(1)?));
+            }
+            if !self.matcher.matches_labels(labels) {
+                return Ok(false);
+            }
         }
-        let mut statement = connection.prepare_cached(LABELS)?;
-        let mut rows = statement.query([number])?;
-        let mut labels: Vec<(String, String)> = Vec::new();
-        while let Some(row) = rows.next()? {
-            *read += 1;
-            labels.push((row.get(0)?, row.get(1)?));
+        if self.matcher.needs_record() {
+            *read += ROWS_PER_RECORD;
+            let record = snapshot.skip_damaged(stored_record::read(snapshot, unsigned(number)))?;
+            return Ok(record
+                .flatten()
+                .is_some_and(|record| self.matcher.matches_record(&record)));
         }
-        Ok(self.labels.are_among(labels))
+        Ok(true)
     }
 
     fn is_met_by(&self, columns: &Columns) -> bool {
-        let Selection {
-            filter,
-            since,
-            until,
-        } = self.selection;
-        let submitted_at = columns.submitted_at;
         self.submitter
             .is_none_or(|submitter| columns.submitter == *submitter)
-            && (filter.name.is_none() || columns.name.as_deref() == filter.name.as_deref())
-            && filter.user.as_ref().is_none_or(|user| {
-                columns.user_name.as_deref() == Some(user)
-                    || parse_uid(user) == Some(columns.user_uid)
-            })
-            && since.is_none_or(|since| submitted_at >= since.as_micros())
-            && until.is_none_or(|until| submitted_at < until.as_micros())
+            && self.matcher.matches_name(columns.name.as_deref())
+            && self
+                .matcher
+                .matches_user(columns.user_name.as_deref(), columns.user_uid)
+            && self.matcher.matches_time(columns.submitted_at)
     }
 }
 
@@ -177,7 +180,7 @@ struct Columns {
     user_uid: u32,
     user_name: Option<String>,
     name: Option<String>,
-    submitted_at: i64,
+    submitted_at: Timestamp,
 }
 
 impl Columns {
@@ -187,7 +190,7 @@ impl Columns {
             user_uid: row.get(2)?,
             user_name: row.get(3)?,
             name: row.get(4)?,
-            submitted_at: row.get(5)?,
+            submitted_at: Timestamp::from_micros(row.get(5)?),
         })
     }
 }
@@ -202,7 +205,7 @@ const LABELS: &str = "SELECT key, value FROM label WHERE number = ?1";
 /// Returns all statements of a search, for the tests of their query plans and of their cost.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<String> {
-    let on_rows = [COLUMNS, LABELS].map(str::to_owned);
+    let on_rows = [COLUMNS, LABELS, stored_record::RECORD].map(str::to_owned);
     index_scan::statements()
         .into_iter()
         .chain(on_rows)

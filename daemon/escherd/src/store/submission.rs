@@ -8,8 +8,8 @@ use super::apply::StoreTransaction;
 use super::checksum::{self, BlobKind};
 use super::columns::signed;
 use super::error::{DamageEvidence, DatabaseError};
-use super::query;
 use super::readers::Snapshot;
+use super::stored_record;
 use crate::execution::{Submission, kept_command, recorded_command};
 
 /// The body of a row of the table `submission`.
@@ -43,7 +43,7 @@ pub(super) fn command(
         let command = recorded_command(&submission.request.command);
         return Ok((submission.id == id).then_some((command, false)));
     }
-    let record = query::record(snapshot, number)?;
+    let record = stored_record::read(snapshot, number)?;
     Ok(record
         .filter(|record| record.id == id)
         .map(|record| (record.command, record.command_cut)))

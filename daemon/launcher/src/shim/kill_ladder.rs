@@ -1,10 +1,12 @@
-//! The kill ladder: SIGTERM, the grace period, SIGKILL. Pure; the supervisor sends the signals.
+//! The kill ladder: SIGTERM or another signal, the grace period, SIGKILL. Pure; the supervisor sends the signals.
 //!
 //! It has a second beginning for a command that has ended by itself and has left processes: the
 //! drain. What is left may end by itself for its first half, because a program at the end of a pipe
 //! (`> >(tee log)`) still has to write what it has read. Then comes SIGTERM, and SIGKILL at the end.
 
 use std::time::{Duration, Instant};
+
+use escher_protocol::CancelMode;
 
 use crate::ipc::wire::EndCause;
 use crate::os::deadline::UNKILLABLE_AFTER;
@@ -14,7 +16,7 @@ use crate::os::deadline::UNKILLABLE_AFTER;
 pub(super) enum Rung {
     /// The execution is not being ended.
     Ground,
-    /// SIGTERM was sent; SIGKILL follows at this time.
+    /// SIGTERM, or another signal, was sent; SIGKILL follows at this time.
     Terminating { kill_at: Instant },
     /// The main process has ended. What is left gets SIGTERM at `terminate_at`, unless it has had
     /// it, and SIGKILL at `kill_at`.
@@ -31,8 +33,8 @@ pub(super) enum Rung {
 /// An action that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Send SIGTERM and SIGCONT to the tree.
-    Terminate,
+    /// Send this signal and SIGCONT to the tree.
+    Signal(i32),
     /// Send SIGKILL to the tree.
     Kill,
     /// Stop waiting for the tree.
@@ -61,20 +63,30 @@ impl KillLadder {
         &self.cause
     }
 
-    /// Begins the ladder for `cause`, with SIGKILL if `kill`. The first cause is kept; a later call
+    /// Begins the ladder for `cause`, with the signal of `mode`. The first cause is kept; a later call
     /// can only hasten the end. A command whose main process has ended did so by itself: what it has
     /// left is killed at once.
-    pub(super) fn begin(&mut self, cause: EndCause, kill: bool, now: Instant) -> Option<Step> {
+    pub(super) fn begin(
+        &mut self,
+        cause: EndCause,
+        mode: CancelMode,
+        now: Instant,
+    ) -> Option<Step> {
         if self.rung == Rung::Ground {
             self.cause = cause;
         }
-        match (self.rung, kill) {
-            (Rung::Ground, false) => {
+        let signal = match mode {
+            CancelMode::Graceful => Some(libc::SIGTERM),
+            CancelMode::Signal(signal) => Some(signal),
+            CancelMode::Kill => None,
+        };
+        match (self.rung, signal) {
+            (Rung::Ground, Some(signal)) => {
                 let kill_at = now + self.grace;
                 self.rung = Rung::Terminating { kill_at };
-                Some(Step::Terminate)
+                Some(Step::Signal(signal))
             }
-            (Rung::Ground | Rung::Terminating { .. }, true) | (Rung::Draining { .. }, _) => {
+            (Rung::Ground | Rung::Terminating { .. }, None) | (Rung::Draining { .. }, _) => {
                 Some(self.kill(now))
             }
             _ => None,
@@ -117,7 +129,7 @@ impl KillLadder {
                     terminate_at: None,
                     kill_at,
                 };
-                Some(Step::Terminate)
+                Some(Step::Signal(libc::SIGTERM))
             }
             Rung::Killing { give_up_at } if now >= give_up_at => {
                 self.rung = Rung::GivenUp;
@@ -173,8 +185,11 @@ impl KillLadder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use CancelMode::{Graceful, Kill};
     use EndCause::{Itself, TimedOut};
     use escher_protocol::Canceller;
+
+    const TERM: Step = Step::Signal(libc::SIGTERM);
 
     const GRACE: Duration = Duration::from_secs(3);
 
@@ -187,7 +202,7 @@ mod tests {
         let start = Instant::now();
         let mut ladder = KillLadder::new(GRACE);
         assert_eq!((ladder.deadline(), ladder.take_due(start)), (None, None));
-        assert_eq!(ladder.begin(TimedOut, false, start), Some(Step::Terminate));
+        assert_eq!(ladder.begin(TimedOut, Graceful, start), Some(TERM));
         assert_eq!(ladder.deadline(), Some(start + GRACE));
         assert_eq!(ladder.take_due(start), None);
         assert!(!ladder.is_killing());
@@ -203,13 +218,24 @@ mod tests {
     }
 
     #[test]
+    fn a_cancel_may_begin_with_another_signal() {
+        let now = Instant::now();
+        let mut ladder = KillLadder::new(GRACE);
+        let interrupt = CancelMode::Signal(libc::SIGINT);
+        let step = ladder.begin(cancelled(), interrupt, now);
+        assert_eq!(step, Some(Step::Signal(libc::SIGINT)));
+        assert_eq!(ladder.begin(cancelled(), interrupt, now), None);
+        assert_eq!(ladder.take_due(now + GRACE), Some(Step::Kill));
+    }
+
+    #[test]
     fn keeps_the_first_cause_and_a_kill_hastens_the_end() {
         let now = Instant::now();
         let mut ladder = KillLadder::new(GRACE);
-        ladder.begin(cancelled(), false, now);
-        assert_eq!(ladder.begin(TimedOut, false, now), None);
-        assert_eq!(ladder.begin(TimedOut, true, now), Some(Step::Kill));
-        assert_eq!(ladder.begin(TimedOut, true, now), None);
+        ladder.begin(cancelled(), Graceful, now);
+        assert_eq!(ladder.begin(TimedOut, Graceful, now), None);
+        assert_eq!(ladder.begin(TimedOut, Kill, now), Some(Step::Kill));
+        assert_eq!(ladder.begin(TimedOut, Kill, now), None);
         assert_eq!(ladder.cause(), &cancelled());
     }
 
@@ -219,7 +245,7 @@ mod tests {
         let mut ladder = KillLadder::new(GRACE);
         ladder.limit_grace(GRACE, now);
         assert_eq!(ladder.deadline(), None);
-        ladder.begin(cancelled(), false, now);
+        ladder.begin(cancelled(), Graceful, now);
         ladder.limit_grace(GRACE * 2, now);
         assert_eq!(ladder.deadline(), Some(now + GRACE));
         ladder.limit_grace(GRACE / 3, now);
@@ -236,7 +262,7 @@ mod tests {
         ladder.drain(DRAIN, start);
         assert_eq!((ladder.deadline(), ladder.has_begun()), (Some(half), false));
         assert_eq!(ladder.take_due(start), None);
-        assert_eq!(ladder.take_due(half), Some(Step::Terminate));
+        assert_eq!(ladder.take_due(half), Some(TERM));
         assert_eq!((ladder.deadline(), ladder.has_begun()), (Some(end), true));
         assert_eq!(ladder.take_due(half), None);
         assert_eq!(ladder.take_due(end), Some(Step::Kill));
@@ -259,7 +285,7 @@ mod tests {
         let start = Instant::now();
         for (drain, kill_at) in [(DRAIN, start + DRAIN), (GRACE * 2, start + GRACE)] {
             let mut ladder = KillLadder::new(GRACE);
-            ladder.begin(TimedOut, false, start);
+            ladder.begin(TimedOut, Graceful, start);
             ladder.drain(drain, start);
             assert_eq!(ladder.deadline(), Some(kill_at));
             assert_eq!(ladder.take_due(kill_at), Some(Step::Kill));
@@ -274,10 +300,10 @@ mod tests {
             let mut ladder = KillLadder::new(GRACE);
             ladder.drain(DRAIN, now);
             if sends_sigterm_first {
-                assert_eq!(ladder.take_due(now + DRAIN / 2), Some(Step::Terminate));
+                assert_eq!(ladder.take_due(now + DRAIN / 2), Some(TERM));
             }
-            assert_eq!(ladder.begin(cancelled(), false, now), Some(Step::Kill));
-            assert_eq!(ladder.begin(cancelled(), true, now), None);
+            assert_eq!(ladder.begin(cancelled(), Graceful, now), Some(Step::Kill));
+            assert_eq!(ladder.begin(cancelled(), Kill, now), None);
             assert_eq!(ladder.cause(), &Itself);
         }
     }

@@ -1,7 +1,7 @@
 //! The ends of commands: signals, the kill ladder, timeouts, leftovers.
 
 use escher_launcher::ipc::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
-use escher_protocol::{Canceller, Exit, Leftovers, SignalRecipients};
+use escher_protocol::{CancelMode, Canceller, Exit, Leftovers, SignalRecipients};
 
 use crate::commands::shell_with;
 use crate::shim::cancelling_user;
@@ -175,7 +175,10 @@ fn a_kill_does_not_wait_for_the_grace_period() {
     start_ready(&shim, &shell(STUBBORN));
     shim.cancel(false);
     let by = Canceller::Host;
-    shim.send(&ToShim::Cancel { by, kill: true });
+    shim.send(&ToShim::Cancel {
+        by,
+        mode: CancelMode::Kill,
+    });
     assert_eq!(end_of(&shim.finish()), killed, "the first cause stays");
 }
 

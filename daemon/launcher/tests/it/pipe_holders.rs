@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 
 use escher_launcher::ipc::wire::{Assignment, EndCause, LogLimits};
-use escher_protocol::{Canceller, Exit};
+use escher_protocol::{CancelMode, Canceller, Exit};
 
 use crate::commands::{assignment, shell_with};
 use crate::{Fifo, Launcher, exec, raw, require_root};
@@ -60,9 +60,9 @@ fn a_command_that_reads_its_own_output_does_not_keep_a_cancel_from_the_shim() {
     });
     shim.receive_started();
     assert_eq!(fifo.read_line(), "");
-    for kill in [false, true] {
+    for mode in [CancelMode::Graceful, CancelMode::Kill] {
         let by = Canceller::Host;
-        shim.send(&escher_launcher::ipc::wire::ToShim::Cancel { by, kill });
+        shim.send(&escher_launcher::ipc::wire::ToShim::Cancel { by, mode });
     }
     let report = shim.finish();
     assert_eq!(report.cause, EndCause::Cancelled(Canceller::Host));

@@ -8,7 +8,9 @@ use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::wire::{
     Assignment, ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ShimState, SignalOrder, ToShim,
 };
-use escher_protocol::{Blob, Canceller, SignalAnswer, SignalRecipients, SignalSerial, User, codec};
+use escher_protocol::{
+    Blob, CancelMode, Canceller, SignalAnswer, SignalRecipients, SignalSerial, User, codec,
+};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
@@ -159,7 +161,12 @@ impl Shim {
 
     pub(crate) fn cancel(&self, kill: bool) {
         let by = cancelling_user();
-        self.send(&ToShim::Cancel { by, kill });
+        let mode = if kill {
+            CancelMode::Kill
+        } else {
+            CancelMode::Graceful
+        };
+        self.send(&ToShim::Cancel { by, mode });
     }
 
     pub(crate) fn input(&self, data: impl Into<Blob>, end: bool) {

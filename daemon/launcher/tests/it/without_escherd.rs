@@ -2,7 +2,7 @@
 
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::{EndCause, FIRST_ATTEMPT, LaunchSpec, ToShim};
-use escher_protocol::{Canceller, Exit};
+use escher_protocol::{CancelMode, Canceller, Exit};
 
 use crate::commands::shell_with;
 use crate::{Fifo, Launcher, Output, exec, shell};
@@ -201,7 +201,10 @@ fn messages_that_escherd_sent_before_it_died_are_handled() {
     let spec = exec(["sleep", "1000"]);
     shim.start(&spec);
     let by = Canceller::Host;
-    shim.send(&ToShim::Cancel { by, kill: true });
+    shim.send(&ToShim::Cancel {
+        by,
+        mode: CancelMode::Kill,
+    });
     shim.wait_for_end();
     assert_eq!(
         launcher.exit_record(spec.id).ladder_signal,

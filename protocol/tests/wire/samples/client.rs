@@ -2,8 +2,8 @@
 
 use escher_protocol::handshake::{Hello, MAGIC};
 use escher_protocol::message::{
-    ClientFrame, EventFilter, EventsRequest, EventsStart, ListFilter, OutputRequest, Request,
-    Selection,
+    ClientFrame, Condition, EventFilter, EventsRequest, EventsStart, ListFilter, OutputRequest,
+    Property, Request, Selection,
 };
 use escher_protocol::{
     CancelMode, Command, ExecutionRequest, KillMode, OnStdinLost, OutputStart, OutputStream, Parts,
@@ -67,10 +67,14 @@ fn requests() -> Vec<Sample> {
         List => Request::List(Selection {
             filter: ListFilter {
                 all: true,
-                statuses: vec![Status::Failed, Status::Timeout],
-                labels: vec![("team".into(), "infra".into())],
-                name: Some("nightly-build".into()),
-                user: Some("alice".into()),
+                conditions: vec![
+                    Condition::is(Property::Status(Status::Failed)),
+                    Condition::is_not(Property::Exit(143)),
+                    Condition::is(Property::User("alice".into())),
+                    Condition::is(Property::Name("nightly*".into())),
+                    Condition::is(Property::Command("*make*".into())),
+                    Condition::is_not(Property::Label("team".into(), "infra".into())),
+                ],
                 limit: 50,
             },
             since: Some(TIME),
@@ -98,11 +102,10 @@ fn requests() -> Vec<Sample> {
         },
         Info => Request::Info,
         Remove => Request::Remove("7".into()),
-        Prune => Request::Prune(Selection {
-            filter: ListFilter { statuses: vec![Status::Completed], ..ListFilter::default() },
-            since: None,
-            until: Some(TIME),
-        }),
+        Prune => Request::Prune {
+            selection: Selection { until: Some(TIME), ..Selection::default() },
+            dry_run: true,
+        },
         Settings => Request::Settings,
         Reload => Request::Reload,
         Cleanup => Request::Cleanup,

@@ -1,6 +1,6 @@
 //! Values in messages.
 
-use escher_protocol::message::{CancelAnswer, EventKind, EventsStart};
+use escher_protocol::message::{CancelAnswer, EventKind, EventsStart, Property};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, ClientId, Command, ErrorCode, ExecutionId, Exit, GapReason,
     InstanceId, KillMode, Leftovers, OnStdinLost, OutputStart, OutputStream, Part, Parts,
@@ -119,7 +119,15 @@ fn requests() -> Vec<Sample> {
             After => Timeout::After { ms: 300_000 },
             Unlimited => Timeout::Unlimited,
         }),
-        variants!(CancelMode { Graceful => CancelMode::Graceful, Kill => CancelMode::Kill }),
+        variants!(Property {
+            Status => Property::Status(Status::Lost),
+            Exit => Property::Exit(143),
+            User => Property::User("alice".into()),
+            Name => Property::Name("night*".into()),
+            Command => Property::Command("*make*".into()),
+            Label => Property::Label("team".into(), "infra".into()),
+        }),
+        variants!(CancelMode { Graceful => CancelMode::Graceful, Kill => CancelMode::Kill, Signal => CancelMode::Signal(2) }),
         variants!(SignalRecipients {
             MainProcess => SignalRecipients::MainProcess,
             ProcessGroup => SignalRecipients::ProcessGroup,

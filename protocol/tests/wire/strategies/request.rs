@@ -2,7 +2,8 @@
 
 use escher_protocol::handshake::Hello;
 use escher_protocol::message::{
-    ClientFrame, EventFilter, EventsRequest, ListFilter, OutputRequest, Request, Selection,
+    ClientFrame, Condition, EventFilter, EventsRequest, ListFilter, OutputRequest, Property,
+    Request, Selection,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -10,8 +11,8 @@ use proptest::prelude::*;
 
 use super::execution::{execution_request, run_as};
 use super::values::{
-    blob, cancel_mode, events_start, labels, number, number32, output_start, request_id,
-    signal_recipients, signal_serial, signed, status, stream_selection, target, text, timestamp,
+    blob, cancel_mode, events_start, number, number32, output_start, request_id, signal_recipients,
+    signal_serial, signed, status, stream_selection, target, text, timestamp,
 };
 
 prop_compose! {
@@ -55,7 +56,9 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         1 => Just(Request::Info),
         1 => target().prop_map(Request::Remove),
-        1 => selection().prop_map(Request::Prune).boxed(),
+        1 => (selection(), any::<bool>())
+            .prop_map(|(selection, dry_run)| Request::Prune { selection, dry_run })
+            .boxed(),
         1 => Just(Request::Settings),
         1 => Just(Request::Reload),
         1 => Just(Request::Cleanup),
@@ -79,16 +82,28 @@ fn selection() -> impl Strategy<Value = Selection> {
     })
 }
 
+fn condition() -> impl Strategy<Value = Condition> {
+    let property = prop_oneof![
+        status().prop_map(Property::Status),
+        any::<u32>().prop_map(Property::Exit),
+        text().prop_map(Property::User),
+        text().prop_map(Property::Name),
+        text().prop_map(Property::Command),
+        (text(), text()).prop_map(|(key, value)| Property::Label(key, value)),
+    ];
+    (property, any::<bool>()).prop_map(|(property, is_negated)| Condition {
+        property,
+        is_negated,
+    })
+}
+
 prop_compose! {
     fn list_filter()(
         all in any::<bool>(),
-        statuses in vec(status(), 0..4),
-        labels in labels(),
-        name in option::of(text()),
-        user in option::of(text()),
+        conditions in vec(condition(), 0..4),
         limit in number32(),
     ) -> ListFilter {
-        ListFilter { all, statuses, labels, name, user, limit }
+        ListFilter { all, conditions, limit }
     }
 }
 

@@ -161,7 +161,11 @@ pub(super) fn stdin_lost() -> impl Strategy<Value = StdinLost> {
 }
 
 pub(super) fn cancel_mode() -> impl Strategy<Value = CancelMode> {
-    prop_oneof![Just(CancelMode::Graceful), Just(CancelMode::Kill)]
+    prop_oneof![
+        Just(CancelMode::Graceful),
+        Just(CancelMode::Kill),
+        any::<i32>().prop_map(CancelMode::Signal)
+    ]
 }
 
 pub(super) fn output_stream() -> impl Strategy<Value = OutputStream> {

@@ -77,7 +77,7 @@ pub(crate) fn removed(target: &str, removed: Removed) -> String {
     })
 }
 
-/// Returns the object for all executions that `prune` removed.
+/// Returns the object for all executions that `prune` removed, or would remove.
 pub(crate) fn pruned(removed: Removed) -> String {
     #[derive(Serialize)]
     struct Line {

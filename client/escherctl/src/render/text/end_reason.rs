@@ -167,7 +167,7 @@ mod tests {
                 KILLED,
                 ErrorCode::TIMED_OUT,
                 Some(9),
-                "timed out after 5.0s (SIGKILL)",
+                "timed out after 5s (SIGKILL)",
             ),
             (
                 Cancelled,

@@ -8,10 +8,16 @@ use super::fields::Fields;
 use crate::escherds::describe;
 use crate::render::escape;
 use crate::render::quantity::size;
+use crate::render::view::View;
 use crate::time;
 
 /// Returns one line per fact.
-pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome, socket: &EscherdSocket) -> String {
+pub(crate) fn info(
+    info: &DaemonInfo,
+    welcome: &Welcome,
+    socket: &EscherdSocket,
+    view: &View,
+) -> String {
     let timeout = |ms| match ms {
         0 => "none".to_owned(),
         ms => time::duration(Duration::from_millis(ms)),
@@ -24,7 +30,8 @@ pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome, socket: &EscherdSocket)
     fields.add("instance", info.instance);
     fields.add("pid", info.pid);
     fields.add_some("launcher pid", info.launcher_pid);
-    fields.add("started", time::rfc3339(info.started_at));
+    let started = time::shown_with_age(info.started_at, &view.zone, view.now);
+    fields.add("started", started);
     fields.add(
         "serves",
         if info.serves_all_users {

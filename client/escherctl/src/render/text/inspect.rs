@@ -4,25 +4,28 @@ use std::time::Duration;
 
 use escher_client::protocol::{Leftovers, Usage};
 use escher_client::{
-    ApiError, CurrentUsage, ExecutionRecord, Measurements, ResourceLimits, SentSignal, Timestamp,
+    ApiError, CurrentUsage, ExecutionRecord, Measurements, ResourceLimits, SentSignal,
 };
 
 use super::end_reason::{end_reason, exit, signal_name};
 use super::fields::Fields;
 use super::wait_reason::wait_reason;
 use crate::render::quantity::{count, size};
-use crate::render::table::running_time;
+use crate::render::running_time::running_time;
+use crate::render::view::View;
 use crate::render::{escape, resource_usage};
-use crate::time;
+use crate::time::{self, Zone};
 
 /// Returns one line per fact. `usage_now`: what a running execution uses at the moment, or why that is not known.
 /// `is_log_closed`: whether this user may not read the log.
 pub(crate) fn inspect(
     record: &ExecutionRecord,
     usage_now: Option<&Result<CurrentUsage, ApiError>>,
-    now: Timestamp,
+    view: &View,
     is_log_closed: bool,
 ) -> String {
+    let now = view.now;
+    let at = |time| time::shown_with_age(time, &view.zone, now);
     let resources = &record.resources;
     let argv = record.command.to_argv();
     let mut fields = Fields::default();
@@ -40,7 +43,8 @@ pub(crate) fn inspect(
     fields.add_some("end reason", end_reason(record));
     let mut command = escape::command_line(argv.iter().map(|word| &word[..]));
     if record.command_cut {
-        command.push_str(" …");
+        command.push(' ');
+        command.push_str(view.style.ellipsis());
     }
     fields.add_escaped("command", &command);
     fields.add_escaped("working dir", &escape::bytes(&record.working_dir));
@@ -51,9 +55,9 @@ pub(crate) fn inspect(
     for (key, value) in &record.labels {
         fields.add("label", format!("{key}={value}"));
     }
-    fields.add("submitted", time::rfc3339(record.submitted_at));
-    fields.add_some("started", record.started_at.map(time::rfc3339));
-    fields.add_some("completed", record.completed_at.map(time::rfc3339));
+    fields.add("submitted", at(record.submitted_at));
+    fields.add_some("started", record.started_at.map(at));
+    fields.add_some("completed", record.completed_at.map(at));
     let set_back = "was set back meanwhile, so the times are out of order";
     fields.add_some("clock", record.was_clock_set_back().then_some(set_back));
     fields.add_some("duration", running_time(record, now).map(time::duration));
@@ -71,7 +75,7 @@ pub(crate) fn inspect(
     }
     fields.add_some("cancelled by", record.cancelled_by.as_ref());
     for sent in &record.signals {
-        fields.add("signal", sent_signal(sent));
+        fields.add("signal", sent_signal(sent, &view.zone));
     }
     if let Some(outcome) = &record.outcome {
         let (usage, output) = (outcome.usage, outcome.output);
@@ -119,9 +123,9 @@ pub(crate) fn inspect(
 }
 
 /// Which signal somebody has sent, and how often.
-fn sent_signal(sent: &SentSignal) -> String {
+fn sent_signal(sent: &SentSignal, zone: &Zone) -> String {
     let (name, by) = (signal_name(sent.signal), &sent.by);
-    let at = time::rfc3339(sent.last_at);
+    let at = time::shown(sent.last_at, zone);
     match sent.times {
         1 => format!("{name} by {by} at {at}"),
         times => format!("{name} by {by}, {times} times, the last at {at}"),
@@ -172,8 +176,8 @@ fn add_measured(fields: &mut Fields, usage: &Usage, measured: &Measurements) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_client::Status;
     use escher_client::protocol::{Exit, User};
+    use escher_client::{Status, Timestamp};
     use escher_tests::samples;
 
     fn completed() -> ExecutionRecord {
@@ -183,7 +187,9 @@ mod tests {
     #[test]
     fn says_that_the_clock_was_set_and_what_a_pending_execution_waits_for() {
         let record = completed();
-        let shown = |record: &ExecutionRecord| inspect(record, None, record.submitted_at, false);
+        let shown = |record: &ExecutionRecord| {
+            inspect(record, None, &View::plain(record.submitted_at), false)
+        };
         assert!(!shown(&record).contains("clock"));
         let ended_before = ExecutionRecord {
             submitted_at: Timestamp::from_micros(2),
@@ -203,7 +209,7 @@ mod tests {
     #[test]
     fn shows_limits_usage_and_what_was_not_measured() {
         let shown = |record: &ExecutionRecord| {
-            let shown = inspect(record, None, record.submitted_at, false);
+            let shown = inspect(record, None, &View::plain(record.submitted_at), false);
             let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
             words.join(" ")
         };
@@ -241,7 +247,12 @@ mod tests {
             ..ResourceLimits::default()
         };
         let shown = |usage: Result<CurrentUsage, ApiError>| {
-            let shown = inspect(&running, Some(&usage), running.submitted_at, false);
+            let shown = inspect(
+                &running,
+                Some(&usage),
+                &View::plain(running.submitted_at),
+                false,
+            );
             let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
             words.join(" ")
         };
@@ -256,7 +267,7 @@ mod tests {
         let measured = shown(Ok(usage));
         for field in [
             "memory now: 12.0 MiB (MemoryMax=64M MemoryHigh=48M) tasks now: 3 (TasksMax=100)",
-            "cpu so far: 1.5s user, 0ms system (CPUQuota=150%) read so far: 4.0 KiB",
+            "cpu so far: 1.5s user, 0s system (CPUQuota=150%) read so far: 4.0 KiB",
             "not measured: bytes written",
         ] {
             assert!(measured.contains(field), "{measured}");
@@ -280,7 +291,7 @@ mod tests {
             outcome.output.dropped_bytes = 1;
             outcome.output.forgotten_bytes = 2048;
         }
-        let shown = inspect(&record, None, record.submitted_at, false);
+        let shown = inspect(&record, None, &View::plain(record.submitted_at), false);
         assert!(shown.contains("1 byte, missing from the log"), "{shown}");
         assert!(shown.contains("the first 2.0 KiB of the log"), "{shown}");
     }
@@ -292,14 +303,14 @@ mod tests {
             uid: 7,
             name: Some("ada".into()),
         };
-        let at = record.submitted_at;
-        record.signals.add(12, ada.clone(), at);
-        record.signals.add(2, ada.clone(), at);
-        record.signals.add(2, ada, at);
-        let shown = inspect(&record, None, at, false);
+        let sent_at = record.submitted_at;
+        record.signals.add(12, ada.clone(), sent_at);
+        record.signals.add(2, ada.clone(), sent_at);
+        record.signals.add(2, ada, sent_at);
+        let shown = inspect(&record, None, &View::plain(sent_at), false);
         for signals in [
-            "SIGUSR2 by ada at 2023-11-14T22:13:20.000000Z\n",
-            "SIGINT by ada, 2 times, the last at 2023-11-14T22:13:20.000000Z\n",
+            "SIGUSR2 by ada at 2023-11-14 22:13:20Z\n",
+            "SIGINT by ada, 2 times, the last at 2023-11-14 22:13:20Z\n",
         ] {
             assert!(shown.contains(signals), "{shown}");
         }
@@ -308,7 +319,14 @@ mod tests {
     #[test]
     fn says_where_the_log_is_closed_to_the_user() {
         let record = completed();
-        let shown = |is_log_closed| inspect(&record, None, record.submitted_at, is_log_closed);
+        let shown = |is_log_closed| {
+            inspect(
+                &record,
+                None,
+                &View::plain(record.submitted_at),
+                is_log_closed,
+            )
+        };
         assert!(!shown(false).contains("log access"));
         assert!(shown(true).contains("log access: "));
     }
@@ -318,7 +336,7 @@ mod tests {
         let mut record = samples::running_execution();
         record.key = Some("k\x1b]0;".into());
         record.working_dir = b"/a\nb\xff"[..].into();
-        let shown = inspect(&record, None, record.submitted_at, false);
+        let shown = inspect(&record, None, &View::plain(record.submitted_at), false);
         assert!(
             shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
             "{shown}"

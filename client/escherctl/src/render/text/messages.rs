@@ -38,9 +38,23 @@ pub(crate) fn missing_output(gap: &OutputGap) -> String {
 
 /// What `prune` has removed.
 pub(crate) fn pruned(removed: Removed) -> String {
+    format!("removed {}\n", executions_and_logs(removed))
+}
+
+/// What `prune` would remove.
+pub(crate) fn prunable(prunable: Removed) -> String {
+    format!("would remove {}\n", executions_and_logs(prunable))
+}
+
+/// Asks whether `prune` is to remove that.
+pub(crate) fn prune_question(prunable: Removed) -> String {
+    format!("remove {}? [y/N] ", executions_and_logs(prunable))
+}
+
+fn executions_and_logs(removed: Removed) -> String {
     let executions = count(removed.executions, "execution");
     let size = size(removed.log_bytes);
-    format!("removed {executions}, {size} of logs\n")
+    format!("{executions}, {size} of logs")
 }
 
 /// What `reload` has changed, one line per setting.
@@ -147,6 +161,18 @@ mod tests {
         };
         assert_eq!(shown(0, 0), "removed 0 executions, 0 bytes of logs\n");
         assert_eq!(shown(1, 1), "removed 1 execution, 1 byte of logs\n");
+        let two = Removed {
+            executions: 2,
+            log_bytes: 1 << 20,
+        };
+        assert_eq!(
+            prunable(two),
+            "would remove 2 executions, 1.0 MiB of logs\n"
+        );
+        assert_eq!(
+            prune_question(two),
+            "remove 2 executions, 1.0 MiB of logs? [y/N] "
+        );
     }
 
     #[test]

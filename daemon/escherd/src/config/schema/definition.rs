@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::number_unit::NumberUnit;
 use crate::config::percent::Percent;
 use crate::config::settings::DaemonSettings;
 use crate::config::value_type::{Choice, ValueType};
@@ -66,6 +67,7 @@ pub(super) const fn number(
     let value_type = ValueType::Number {
         default,
         range,
+        unit: NumberUnit::of_key(name),
         memory_each: 0,
         set,
     };

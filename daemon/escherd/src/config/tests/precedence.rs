@@ -285,3 +285,22 @@ fn path_of_the_launcher_may_be_relative() {
         here.join("bin/launcher")
     );
 }
+
+#[test]
+fn times_and_sizes_are_written_with_units_in_files_and_variables() {
+    let file = "[execution]\nmax_timeout_ms = \"1h\"\nmax_log_bytes = \"10MiB\"\ndrain = \"3s\"\n\
+                [history]\nmax_age_secs = \"30d\"";
+    let host = Host::new().file("escher.toml", file);
+    let path = host.path("escher.toml");
+    let host = host.variable("EXEC_DEFAULT_TIMEOUT_MS", "2m");
+    let loaded = host.load(&["--config", path.to_str().unwrap()]).unwrap();
+    for (name, number) in [
+        ("execution.default_timeout_ms", 120_000),
+        ("execution.max_timeout_ms", 3_600_000),
+        ("execution.max_log_bytes", 10 << 20),
+        ("history.max_age_secs", 30 * 24 * 3_600),
+    ] {
+        assert_eq!(*loaded.value(name), SettingValue::Number(number), "{name}");
+    }
+    assert_eq!(*loaded.value("execution.drain"), text("3s"));
+}

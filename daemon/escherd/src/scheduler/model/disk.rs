@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{ExecutionId, ExecutionRecord};
+use escher_protocol::{CancelMode, ExecutionId, ExecutionRecord};
 
 use crate::execution::{Extent, Submission};
 use crate::scheduler::submit::size_and_digest;
@@ -198,10 +198,13 @@ impl Disk {
             Change::CancelRequested {
                 number,
                 canceller: by,
-                kill,
+                mode,
             } => {
                 self.change(number, |row| {
-                    row.cancel.get_or_insert((by, false)).1 |= kill;
+                    let cancel = row.cancel.get_or_insert((by, mode));
+                    if mode == CancelMode::Kill {
+                        cancel.1 = mode;
+                    }
                 });
             }
             Change::Finished { mut record } => {

@@ -6,7 +6,7 @@ use crate::scheduler::log_budgets::FIRST_BYTES;
 use crate::scheduler::testbed::{at, commit, settings, submit, submit_as};
 use crate::scheduler::{Effect, SchedulerSettings};
 use escher_launcher::ipc::wire::{Abilities, ExitReport, FIRST_ATTEMPT, FromShim};
-use escher_protocol::message::EventKind;
+use escher_protocol::message::{EventFilter, EventKind};
 use escher_protocol::{Controllers, Exit, Part, ResourceLimits, StartStage, Status};
 
 const NONE: ResourceLimits = ResourceLimits {
@@ -283,7 +283,10 @@ fn an_execution_counts_as_running_from_its_start_to_its_end() {
     end(&mut scheduler, id);
     assert_eq!(counts(&scheduler), (0, 0));
     let scope = crate::authz::Scope::for_root();
-    let page = scheduler.events.page(&scope, None, 10).unwrap();
+    let page = scheduler
+        .events
+        .page(&scope, 0, &EventFilter::default(), 10)
+        .unwrap();
     let kinds: Vec<EventKind> = page.events.into_iter().map(|event| event.kind).collect();
     assert_eq!(
         kinds,

@@ -41,10 +41,10 @@ async fn loads_each_change_to_an_unfinished_execution() {
         started: Some((77, at(3))),
         ..admitted.clone()
     };
-    let cancel = |canceller: &Canceller, kill| Change::CancelRequested {
+    let cancel = |canceller: &Canceller, mode| Change::CancelRequested {
         number: 1,
         canceller: canceller.clone(),
-        kill,
+        mode,
     };
     let (host, bob) = (Canceller::Host, Canceller::User(user(1002)));
     let start = Change::Started {
@@ -90,28 +90,35 @@ async fn loads_each_change_to_an_unfinished_execution() {
             },
         ),
         (
-            vec![submitted_to_shim.clone(), cancel(&bob, false)],
+            vec![
+                submitted_to_shim.clone(),
+                cancel(&bob, CancelMode::Graceful),
+            ],
             UnfinishedExecution {
-                cancel: Some((bob.clone(), false)),
+                cancel: Some((bob.clone(), CancelMode::Graceful)),
                 ..admitted.clone()
             },
         ),
         (
             vec![
                 submitted_to_shim.clone(),
-                cancel(&bob, false),
+                cancel(&bob, CancelMode::Graceful),
                 start.clone(),
-                cancel(&host, true),
+                cancel(&host, CancelMode::Kill),
             ],
             UnfinishedExecution {
-                cancel: Some((bob.clone(), true)),
+                cancel: Some((bob.clone(), CancelMode::Kill)),
                 ..running.clone()
             },
         ),
         (
-            vec![submitted_to_shim, cancel(&host, true), cancel(&bob, false)],
+            vec![
+                submitted_to_shim,
+                cancel(&host, CancelMode::Kill),
+                cancel(&bob, CancelMode::Graceful),
+            ],
             UnfinishedExecution {
-                cancel: Some((host, true)),
+                cancel: Some((host, CancelMode::Kill)),
                 ..admitted
             },
         ),

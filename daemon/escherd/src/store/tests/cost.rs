@@ -2,6 +2,7 @@
 
 use escher_protocol::Text;
 use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES};
+use escher_protocol::message::{Condition, MAX_CONDITIONS, Property};
 use rusqlite::StatementStatus;
 
 use super::super::apply::StoreTransaction;
@@ -29,23 +30,28 @@ fn label(number: usize) -> (Text, Text) {
 /// Returns an execution that has all labels but one, a different one in each.
 fn labelled(number: u64) -> Submission {
     let mut one = submission(number);
-    let missing = usize::try_from(number).unwrap() % MAX_LABELS;
+    let missing = usize::try_from(number).unwrap() % (MAX_CONDITIONS - 2);
     one.request.name = Some(longest("name"));
     one.request.labels = (0..MAX_LABELS).map(label).collect();
     one.request.labels[missing].1 = longest("other");
     one
 }
 
-/// Returns a filter that has every list and text at its limit, and that no execution matches although
-/// every one of its conditions is met by most.
+/// Returns a filter that has as many conditions as it may have, with texts at their limit, and that no
+/// execution matches although every one of its conditions is met by most.
 fn largest() -> Selection {
+    let on_labels = (0..MAX_CONDITIONS - 2).map(|number| {
+        let (key, value) = label(number);
+        Property::Label(key, value)
+    });
+    let others = [
+        Property::Name(longest("name")),
+        Property::User("alice".into()),
+    ];
     let selection = Selection {
         filter: ListFilter {
             all: true,
-            statuses: Status::TABLE.map(|row| row.0).to_vec(),
-            labels: (0..MAX_LABELS).map(label).collect(),
-            name: Some(longest("name")),
-            user: Some("alice".into()),
+            conditions: on_labels.chain(others).map(Condition::is).collect(),
             limit: 0,
         },
         since: Some(at(1)),
@@ -92,11 +98,52 @@ fn the_largest_filter_reads_the_history_once_and_in_blocks() {
         let each = total / i32::try_from(COUNT).unwrap();
         assert!(each < 64 * 100, "{each} instructions for each execution");
     }
-    let same_key = |value: &str| (longest("key"), longest(value));
-    let mut contradictory = select_all();
-    contradictory.filter.labels = vec![same_key("one"), same_key("other")];
-    let page = query::list(&snapshot, None, &contradictory, 0..u64::MAX, 256).unwrap();
-    assert_eq!((page.found, page.next), (Vec::new(), None));
+}
+
+/// Every row of an index was read before the first was compared, 256 of each.
+#[test]
+fn many_values_of_one_label_are_read_in_blocks_too() {
+    let test = TestStore::new();
+    let value = |number: u64| format!("v{number}");
+    let all = (1..=1000).map(|number| {
+        let mut one = submission(number);
+        let label = ("k".into(), value(number % 64).as_str().into());
+        one.request.labels = vec![label];
+        one
+    });
+    test.commit(all.flat_map(|one| submitted_and_finished(&one, Status::Completed)));
+    let mut reader = connection::reader(&test.path()).unwrap();
+    let snapshot = Snapshot {
+        connection: reader.transaction().unwrap(),
+        damage: &DamageMarker::new(&test.path()),
+    };
+    let any = (0..64).map(|number| Property::Label("k".into(), value(number).as_str().into()));
+    let mut selection = select_all();
+    selection.filter.conditions = any.map(Condition::is).collect();
+    let page = query::list(&snapshot, None, &selection, 0..u64::MAX, 256).unwrap();
+    assert_eq!(page.found.len(), 256);
+    let cost = instructions(&snapshot.connection, &query::statements());
+    assert!(cost < MAX_INSTRUCTIONS, "a block took {cost} instructions");
+}
+
+/// A search with costly patterns holds up others no longer than a cheap one.
+#[test]
+fn costly_patterns_make_blocks_smaller() {
+    let test = TestStore::new();
+    let all = (1..=COUNT).map(submission);
+    test.commit(all.flat_map(|one| submitted_and_finished(&one, Status::Completed)));
+    let mut reader = connection::reader(&test.path()).unwrap();
+    let snapshot = Snapshot {
+        connection: reader.transaction().unwrap(),
+        damage: &DamageMarker::new(&test.path()),
+    };
+    let costly = Property::Command("*a".repeat(MAX_NAME_BYTES / 2).as_str().into());
+    let mut selection = select_all();
+    selection.filter.conditions = vec![Condition::is(costly); MAX_CONDITIONS];
+    let page = query::list(&snapshot, None, &selection, 0..u64::MAX, 256).unwrap();
+    assert_eq!(page.found, []);
+    let examined = COUNT + 1 - page.next.unwrap();
+    assert!(examined < 20, "{examined} in one block");
 }
 
 #[test]

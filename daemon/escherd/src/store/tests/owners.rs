@@ -50,7 +50,7 @@ async fn an_owner_finds_its_own_executions_alone() {
         let named = test.store.find_named(owner.clone(), "nightly").await;
         assert_eq!(named.unwrap().unwrap().number, number);
         let mut by_user = select_all();
-        by_user.filter.name = Some("nightly".into());
+        by_user.filter.conditions = vec!["name=nightly".parse().unwrap()];
         for selection in [select_all(), by_user] {
             let submitter = || Some(owner.clone());
             let (range, all) = (0..u64::MAX, selection.clone());

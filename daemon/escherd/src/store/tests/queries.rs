@@ -1,13 +1,17 @@
 //! Lists and lookups, compared with a plain filter, and all query plans.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
 use escher_protocol::Target;
+use escher_protocol::message::{Condition, Property};
 
-use super::super::{expiry, lookup, newest, query};
+use super::super::{expiry, lookup, newest, query, removable};
 use super::*;
+use crate::execution::Matcher;
 
 /// Returns execution `number` of a mixed history in which the clock is once set back by an hour,
 /// with its final status if it is finished.
@@ -62,76 +66,96 @@ fn sample_store() -> (TestStore, Vec<ExecutionRecord>) {
     (test, records)
 }
 
-fn selections() -> impl Strategy<Value = Selection> {
-    let states = [
-        Status::Completed,
-        Status::Failed,
-        Status::Lost,
-        Status::Running,
-    ];
-    let status = proptest::collection::vec(select(states.to_vec()), 0..3);
-    let label = select(vec![
-        ("even", "0"),
-        ("even", "1"),
-        ("third", "2"),
-        ("third", "9"),
+fn conditions() -> impl Strategy<Value = Condition> {
+    let texts = select(vec![
+        "status=completed",
+        "status=failed",
+        "status=lost",
+        "status=running",
+        "exit=3",
+        "exit=0",
+        "exit=143",
+        "label.even=0",
+        "label.even=1",
+        "label.third=2",
+        "label.third=?",
+        "label.third=9",
+        "name=nightly",
+        "name=1002x",
+        "name=none",
+        "name=*x",
+        "user=alice",
+        "user=1002",
+        "user=1003",
+        "user=05",
+        "user=?o*",
+        "command=*1*",
     ]);
-    let label = label.prop_map(|(key, value)| (key.into(), value.into()));
-    let labels = proptest::collection::vec(label, 0..3);
-    let names = select(vec![
-        None,
-        None,
-        Some("nightly"),
-        Some("1002x"),
-        Some("none"),
-    ]);
-    let users = select(vec![
-        None,
-        None,
-        Some("alice"),
-        Some("1002"),
-        Some("1003"),
-        Some("05"),
-    ]);
-    let time = || proptest::option::weighted(0.3, (0..COUNT + 10).prop_map(at));
-    let all = proptest::bool::weighted(0.8);
-    (all, status, labels, names, users, time(), time()).prop_map(
-        |(all, statuses, labels, name, user, since, until)| Selection {
-            filter: ListFilter {
-                all,
-                statuses,
-                labels,
-                name: name.map(Into::into),
-                user: user.map(Into::into),
-                limit: 1,
-            },
-            since,
-            until,
-        },
-    )
+    let is_negated = proptest::bool::weighted(0.2);
+    (texts, is_negated).prop_map(|(text, is_negated)| Condition {
+        is_negated,
+        ..text.parse().unwrap()
+    })
 }
 
-/// Returns whether a finished execution matches, by the definitions of [`ListFilter`] and
-/// [`Selection`].
-fn matches(record: &ExecutionRecord, submitter: Option<u32>, selection: &Selection) -> bool {
-    let Selection {
-        filter,
+fn selections() -> impl Strategy<Value = Selection> {
+    let conditions = proptest::collection::vec(conditions(), 0..4);
+    let time = || proptest::option::weighted(0.3, (0..COUNT + 10).prop_map(at));
+    let all = proptest::bool::weighted(0.8);
+    (all, conditions, time(), time()).prop_map(|(all, conditions, since, until)| Selection {
+        filter: ListFilter {
+            all,
+            conditions,
+            limit: 1,
+        },
         since,
         until,
-    } = selection;
-    let user = filter.user.as_deref();
-    (filter.statuses.contains(&record.status) || filter.statuses.is_empty() && filter.all)
+    })
+}
+
+/// Returns whether a finished execution matches, by the definition of [`Selection`]; what
+/// a single condition means is tested with [`Matcher`].
+fn matches(record: &ExecutionRecord, submitter: Option<u32>, selection: &Selection) -> bool {
+    let is_met = |conditions: Vec<Condition>| {
+        let of_these = Selection {
+            filter: ListFilter {
+                all: true,
+                conditions,
+                limit: 0,
+            },
+            ..Selection::default()
+        };
+        Matcher::new(&of_these).matches_record(record)
+    };
+    let filter = &selection.filter;
+    let key = |condition: &Condition| {
+        let text = condition.to_string();
+        text.split(['!', '=']).next().unwrap().to_owned()
+    };
+    let (negated, wanted): (Vec<_>, Vec<_>) = filter
+        .conditions
+        .iter()
+        .cloned()
+        .partition(|condition| condition.is_negated);
+    let has_end = |condition: &Condition| match condition.property {
+        Property::Status(_) => !condition.is_negated,
+        Property::Exit(_) => true,
+        _ => false,
+    };
+    let keys: BTreeSet<String> = wanted.iter().map(key).collect();
+    (filter.all || filter.conditions.iter().any(has_end))
         && submitter.is_none_or(|uid| record.submitted_by.uid == uid)
-        && (filter.name.is_none() || filter.name == record.name)
-        && user.is_none_or(|user| {
-            record.user.name.as_deref() == Some(user) || record.user.uid.to_string() == user
+        && negated.into_iter().all(|condition| is_met(vec![condition]))
+        && keys.iter().all(|of| {
+            let of_key = wanted.iter().filter(|condition| key(condition) == *of);
+            of_key.cloned().any(|condition| is_met(vec![condition]))
         })
-        && filter
-            .labels
-            .iter()
-            .all(|label| record.labels.contains(label))
-        && since.is_none_or(|since| record.submitted_at >= since)
-        && until.is_none_or(|until| record.submitted_at < until)
+        && selection
+            .since
+            .is_none_or(|since| record.submitted_at >= since)
+        && selection
+            .until
+            .is_none_or(|until| record.submitted_at < until)
 }
 
 #[test]
@@ -400,8 +424,14 @@ fn no_query_scans_a_table_or_sorts() {
     let (test, _) = sample_store();
     let database = rusqlite::Connection::open(test.path()).unwrap();
     let kept_logs = vec![kept_logs::SELECT.to_owned()];
-    let newest = vec![newest::SELECT.to_owned()];
-    let statements = [lookup::statements(), query::statements(), kept_logs, newest].concat();
+    let statements = [
+        lookup::statements(),
+        query::statements(),
+        removable::statements(),
+        kept_logs,
+        vec![newest::SELECT.to_owned()],
+    ]
+    .concat();
     for sql in &statements {
         for step in plan(&database, sql) {
             // A count scans the result of its search.

@@ -2,8 +2,8 @@
 
 use escher_protocol::codec::{self, CodecError};
 use escher_protocol::{
-    Blob, Canceller, CurrentUsage, ExecutionId, SentSignals, SignalAnswer, SignalRecipients,
-    SignalSerial, Timestamp, User,
+    Blob, CancelMode, Canceller, CurrentUsage, ExecutionId, SentSignals, SignalAnswer,
+    SignalRecipients, SignalSerial, Timestamp, User,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +41,8 @@ pub enum ToShim {
     Cancel {
         /// For whom; comes back in [`ExitReport::cause`].
         by: Canceller,
-        /// SIGKILL at once.
-        kill: bool,
+        /// By which signal.
+        mode: CancelMode,
     },
     /// Send a signal, unless the shim has sent it before, and answer with [`FromShim::Signalled`].
     Signal(SignalOrder),

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use escher_protocol::{
-    Canceller, CurrentUsage, Exit, Leftovers, Measurements, OutputStream, Parts, SignalAnswer,
-    SignalRecipients, Timestamp,
+    CancelMode, Canceller, CurrentUsage, Exit, Leftovers, Measurements, OutputStream, Parts,
+    SignalAnswer, SignalRecipients, Timestamp,
 };
 
 use super::Supervisor;
@@ -17,8 +17,8 @@ use crate::sys::memory::release_pages;
 
 impl Supervisor<'_> {
     /// Ends the command for `cause`, or kills what its main process has left behind.
-    pub(super) fn end(&mut self, cause: EndCause, kill: bool) {
-        let step = self.ladder.begin(cause, kill, Instant::now());
+    pub(super) fn end(&mut self, cause: EndCause, mode: CancelMode) {
+        let step = self.ladder.begin(cause, mode, Instant::now());
         self.carry_out(step);
     }
 
@@ -35,7 +35,7 @@ impl Supervisor<'_> {
             }
             SignalRecipients::ProcessGroup => {
                 let by = Canceller::User(order.by.clone());
-                self.end(EndCause::Cancelled(by), false);
+                self.end(EndCause::Cancelled(by), CancelMode::Graceful);
                 answer = SignalAnswer::Cancelled;
             }
             SignalRecipients::Tree => {
@@ -68,7 +68,7 @@ impl Supervisor<'_> {
     pub(super) fn carry_out(&mut self, step: Option<Step>) {
         let signals: &[i32] = match step {
             None => return,
-            Some(Step::Terminate) => &[libc::SIGTERM, libc::SIGCONT],
+            Some(Step::Signal(signal)) => &[signal, libc::SIGCONT],
             Some(Step::Kill) => &[libc::SIGKILL],
             Some(Step::GiveUp) => {
                 self.leftovers = Leftovers::Unkillable;

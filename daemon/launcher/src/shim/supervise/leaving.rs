@@ -12,7 +12,7 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use escher_protocol::{Canceller, Leftovers};
+use escher_protocol::{CancelMode, Canceller, Leftovers};
 
 use super::{MAX_GRACE_AT_STOP, Supervisor};
 use crate::ipc::wire::EndCause;
@@ -57,7 +57,7 @@ impl Supervisor<'_> {
         let left = self.link.leave(shims.as_fd(), spec.id, spec.submitter_uid);
         // A claim says that an execution is not over.
         if left.is_err() || self.context.is_stopping.get() {
-            self.end(EndCause::Cancelled(Canceller::Host), false);
+            self.end(EndCause::Cancelled(Canceller::Host), CancelMode::Graceful);
             self.ladder.limit_grace(MAX_GRACE_AT_STOP, Instant::now());
         }
     }

@@ -60,7 +60,7 @@ impl Supervisor<'_> {
                     let progress = self.stdin.push(data, end);
                     self.answer_input(&progress);
                 }
-                ToShim::Cancel { by, kill } => self.end(EndCause::Cancelled(by), kill),
+                ToShim::Cancel { by, mode } => self.end(EndCause::Cancelled(by), mode),
                 ToShim::Signal(order) => self.answer_signal(order),
                 ToShim::Watch { known_bytes } => drop(self.watched_lengths.insert(known_bytes)),
                 ToShim::Pause => self.set_paused(true),

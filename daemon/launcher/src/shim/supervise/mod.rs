@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use escher_protocol::{Leftovers, OutputStream, Timestamp};
+use escher_protocol::{CancelMode, Leftovers, OutputStream, Timestamp};
 
 use super::ShimContext;
 use super::freezer::Freezer;
@@ -311,6 +311,6 @@ impl<'a> Supervisor<'a> {
             return;
         };
         self.ended_for_output = true;
-        self.end(cause, false);
+        self.end(cause, CancelMode::Graceful);
     }
 }

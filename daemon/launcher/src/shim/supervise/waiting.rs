@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use escher_protocol::Canceller;
+use escher_protocol::{CancelMode, Canceller};
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::leaving::Leaving;
@@ -101,7 +101,9 @@ impl Supervisor<'_> {
         let now = Instant::now();
         if self.main_ended.is_none() && self.timeout_at.is_some_and(|at| now >= at) {
             self.timeout_at = None;
-            let step = self.ladder.begin(EndCause::TimedOut, false, now);
+            let step = self
+                .ladder
+                .begin(EndCause::TimedOut, CancelMode::Graceful, now);
             self.carry_out(step);
         }
         if self.freezer.take_timeout(now) {
@@ -114,7 +116,7 @@ impl Supervisor<'_> {
         let setup_is_late = now >= self.start.instant + SETUP_TIMEOUT;
         if self.setup_result.is_none() && !self.setup_timed_out && setup_is_late {
             self.setup_timed_out = true;
-            let step = self.ladder.begin(EndCause::Itself, true, now);
+            let step = self.ladder.begin(EndCause::Itself, CancelMode::Kill, now);
             self.carry_out(step);
         }
         let step = self.ladder.take_due(now);
@@ -152,7 +154,7 @@ impl Supervisor<'_> {
             let _ = cgroups.set_limits(&name, cgroup_limits(self.assignment));
         }
         if signals.term {
-            self.end(EndCause::Cancelled(Canceller::Host), false);
+            self.end(EndCause::Cancelled(Canceller::Host), CancelMode::Graceful);
             self.ladder.limit_grace(MAX_GRACE_AT_STOP, Instant::now());
         }
     }
