@@ -75,5 +75,6 @@ pub(crate) fn item_type(item: &Item) -> &'static str {
         Item::Omitted(_) => "an omission",
         Item::Gap(_) => "missing output",
         Item::StdinHeld { .. } => "an offset",
+        Item::Usage(_) => "a usage",
     }
 }
