@@ -63,4 +63,5 @@ mod start_failures;
 mod start_refusals;
 mod stdin;
 mod terminals;
+mod top;
 mod units;

@@ -34,6 +34,13 @@ Examples:
   escherctl ps -a --since 2h             submitted within the last 2 hours
   escherctl ps -a --since 2026-03-01 --until '2026-03-02 12:00' --limit 0";
 
+pub(super) const TOP: &str = "\
+Examples:
+  escherctl top
+  escherctl top --interval 500ms
+  escherctl top --once                   one table
+  escherctl top --json | jq .usage_now.memory_bytes";
+
 pub(super) const RM: &str = "\
 Examples:
   escherctl rm 17

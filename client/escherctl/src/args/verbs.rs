@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::duration::MeasureInterval;
 use super::examples;
 use super::invalid_value::whole_number;
 use super::signal::SignalNumber;
@@ -75,6 +76,16 @@ pub(crate) struct KillArgs {
     pub(crate) tree: bool,
     #[command(flatten)]
     pub(crate) targets: TargetsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Print one table and exit; with --json one object for each execution
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How often to measure what is used; at least 100ms
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub(crate) interval: MeasureInterval,
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,7 @@ mod run;
 mod send;
 mod submit;
 mod targets;
+mod top;
 mod wait;
 
 use crate::args::Verb;
@@ -53,6 +54,7 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<ProcessEnd,
         Verb::Resume(args) => pause::resume(context, &args.targets).await,
         Verb::Rm(args) => rm::rm(context, &args.targets).await,
         Verb::Prune(args) => prune::prune(context, args).await,
+        Verb::Top(args) => return top::top(context, args).await,
         Verb::Events(args) => events::events(context, args.follow).await,
         Verb::Info => info::info(context).await,
         Verb::Quota(args) => quota::quota(context, args).await,
