@@ -308,13 +308,13 @@ fn what_is_used_is_shown_and_a_key_pauses_and_resumes() {
     assert!(cpu.parse::<f64>().is_ok(), "{table:?}");
     let mut top = Top::start(&ctl, (100, 30), &[]);
     top.terminal.wait_for("running");
-    for (shown, is_paused) in [("paused", true), ("resumed", false)] {
+    for (message, is_paused, state) in [("paused", true, "paused"), ("resumed", false, "running")] {
         top.terminal.press("p");
-        top.terminal.wait_for(shown);
+        top.terminal.wait_for(message);
         assert_eq!(ctl.inspect("job")["paused"], is_paused);
-        // The list says so, too, before the next key.
-        top.terminal
-            .wait_for(if is_paused { "paused" } else { "running" });
+        // The table says so as well, now or once it is drawn again. The next key depends on that.
+        top.terminal.press("\x0c");
+        top.terminal.wait_for(state);
     }
     top.terminal.press("q");
     top.expect_end(0);

@@ -48,7 +48,7 @@ pub(super) const BINDINGS: &[Binding] = &[
             (Key::End, Command::Select(Movement::Last)),
         ],
         shown_keys: "arrows, Home, End",
-        description: "select an execution; PgUp and PgDn by pages",
+        description: "select; PgUp and PgDn by pages",
     },
     Binding {
         keys: &[
@@ -80,7 +80,7 @@ pub(super) const BINDINGS: &[Binding] = &[
             (Key::Char('N'), Command::SortBy(SortKey::Number)),
         ],
         shown_keys: "P M T D N",
-        description: "sort by CPU, memory, time, disk I/O, number",
+        description: "sort by CPU, memory, time, disk, number",
     },
     Binding {
         keys: &[

@@ -218,7 +218,7 @@ impl FilledColumn {
     /// Returns a cell with the width of the column, which cuts a longer one.
     fn padded(&self, cell: &str) -> String {
         let cell = cut(cell, self.width);
-        let blanks = " ".repeat(self.width - width(cell));
+        let blanks = " ".repeat(self.width.saturating_sub(width(cell)));
         if self.column.is_aligned_right() {
             blanks + cell
         } else {

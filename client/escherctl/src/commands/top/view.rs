@@ -116,7 +116,7 @@ fn bold() -> Style {
 fn draw_summary(buffer: &mut Buffer, area: Rect, model: &Model, palette: Palette) {
     if model.is_unavailable {
         let style = palette.colored(Color::Red).add_modifier(Modifier::BOLD);
-        let text = "escherd is unavailable: waiting for it; what is shown is of before";
+        let text = "escherd is unavailable: waiting for it, figures are old";
         return write(buffer, area, 0, text, style);
     }
     if !model.is_listed {
@@ -165,6 +165,10 @@ fn draw_table(buffer: &mut Buffer, area: Rect, model: &Model, now: Timestamp, pa
         &header,
         Style::new().add_modifier(Modifier::REVERSED),
     );
+    if model.is_listed && rows.is_empty() {
+        let text = format!("{NO_MARKER}nothing runs or waits");
+        write(buffer, area, 1, &text, Style::new());
+    }
     for (index, (row, line)) in rows.iter().zip(table.lines()).enumerate() {
         let (marker, style) = if first + index == model.selected {
             (MARKER, bold())

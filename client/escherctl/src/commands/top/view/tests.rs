@@ -145,7 +145,7 @@ fn a_state_has_a_colour_unless_colours_are_off_and_the_selected_row_a_marker() {
         cells.collect()
     };
     assert_eq!(colored(2), (9..18).collect::<Vec<_>>());
-    assert_eq!(colored(4), []);
+    assert_eq!(colored(4), [0; 0]);
 }
 
 #[test]
@@ -220,13 +220,18 @@ fn an_outage_a_question_and_a_message_are_said() {
     model.apply(Update::Outage(true));
     assert_eq!(
         lines(&model, 60, 14)[0],
-        "escherd is unavailable: waiting for it; what is shown is of b"[..60]
+        "escherd is unavailable: waiting for it, figures are old"
     );
     press(&mut model, Key::Char('n'));
     assert_eq!(lines(&model, 60, 14)[13], "not cancelled");
     model.apply(Update::Message("a\x1b[2J".to_owned()));
     assert_eq!(lines(&model, 60, 14)[13], r"a\x1b[2J");
-    assert_eq!(lines(&Model::new(), 60, 14)[0], "asking escherd");
+    let mut nothing = Model::new();
+    assert_eq!(lines(&nothing, 60, 14)[0], "asking escherd");
+    assert_eq!(lines(&nothing, 60, 14)[2], "");
+    nothing.apply(Update::Listed(Listing::default()));
+    assert_eq!(lines(&nothing, 60, 14)[0], "0 running, 0 pending  by CPU");
+    assert_eq!(lines(&nothing, 60, 14)[2], "  nothing runs or waits");
 }
 
 #[test]
