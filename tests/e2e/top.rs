@@ -5,9 +5,12 @@
 
 use std::process::Command;
 
-use escher_tests::{Ctl, DEADLINE, Daemon, Fifo, Home, Keeper, RunningProgram, Terminal};
-use nix::sys::signal::Signal;
+use escher_tests::{
+    Ctl, DEADLINE, Daemon, Fifo, Home, Keeper, RunningProgram, Terminal, parent_of,
+};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::Termios;
+use nix::unistd::Pid;
 
 /// What begins and ends the screen of a program (xterm's control sequences).
 const ENTERED: &str = "\x1b[?1049h";
@@ -287,6 +290,48 @@ fn without_a_terminal_one_table_or_one_object_for_each_execution_is_printed() {
     let _ = ctl.run(["top", "--interval", "99ms"]).expect(2);
     gate.write_line("0");
     ctl.wait(waiting, 0);
+}
+
+/// One that hangs kept the figures of all others away.
+#[test]
+fn a_command_whose_shim_does_not_answer_is_shown_without_figures() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let gates = ["silent", "other"].map(|name| start(&ctl, daemon.home(), name, "true"));
+    let pid = ctl.inspect("silent")["pid"].as_i64().unwrap();
+    let pid = Pid::from_raw(pid.try_into().unwrap());
+    let shim = parent_of(pid).expect("its shim");
+    kill(shim, Signal::SIGSTOP).unwrap();
+    let objects = ctl.json_lines(["top"]);
+    kill(shim, Signal::SIGCONT).unwrap();
+    for object in objects {
+        let is_measured = object["usage_now"].is_object();
+        assert_eq!(is_measured, object["name"] == "other", "{object}");
+    }
+    for gate in gates {
+        gate.write_line("0");
+    }
+}
+
+/// How many shims escherd asks at once.
+const ASKED_AT_ONCE: u64 = 64;
+
+#[test]
+fn more_commands_than_are_asked_at_once_are_all_measured() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    for _ in 0..=ASKED_AT_ONCE {
+        ctl.submit(["sleep", "600"]);
+    }
+    let objects = ctl.json_lines(["top"]);
+    let measured = objects
+        .iter()
+        .filter(|object| object["usage_now"].is_object());
+    let numbers: Vec<u64> = measured
+        .map(|object| object["number"].as_u64().unwrap())
+        .collect();
+    let expected: Vec<u64> = (1..=ASKED_AT_ONCE + 1).rev().collect();
+    assert_eq!(numbers, expected);
 }
 
 #[test]
