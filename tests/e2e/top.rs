@@ -193,7 +193,7 @@ fn a_signal_that_ends_it_restores_the_terminal() {
     }
 }
 
-/// A library that reads terminals has read it again and again.
+/// A terminal that is gone gives an error however often it is read, which a library for keys did for ever.
 #[test]
 fn it_ends_with_its_terminal() {
     let daemon = Daemon::start();

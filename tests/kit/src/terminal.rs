@@ -43,7 +43,7 @@ impl Terminal {
         }
     }
 
-    /// Its other side, for a program. It is not the program's controlling terminal.
+    /// Its other side, for a program. It is not the program's controlling terminal, unless that makes it so (setsid(1)).
     #[must_use]
     pub fn for_program(&self) -> Stdio {
         self.slave.try_clone().expect("a descriptor").into()
