@@ -99,8 +99,8 @@ pub(crate) enum Verb {
     /// measurement of an execution its CPU and I/O are those since its start. What a command uses can be measured
     /// where it has a cgroup. The output of the selected execution is below the table. `?` shows the keys.
     ///
-    /// Columns that do not fit are dropped: the user, then the tasks, the name, and disk I/O. Without a terminal, one
-    /// table is printed, as with --once.
+    /// Columns that do not fit are dropped: the user, then the tasks, the name, and disk I/O. At most 1000 running and
+    /// 1000 pending executions are shown, the newest. Without a terminal, one table is printed, as with --once.
     #[command(before_help = examples::TOP)]
     Top(TopArgs),
     /// Show the details of executions
