@@ -54,7 +54,9 @@ pub use output::{
 };
 pub use parts::{Part, Parts, UnsupportedPart};
 pub use process_limits::{ProcessLimits, Rlimit, RlimitResource, RlimitUnit};
-pub use resources::{Controllers, CurrentUsage, Measurements, ResourceLimits, Resources};
+pub use resources::{
+    Controllers, CurrentUsage, ExecutionUsage, Measurements, ResourceLimits, Resources,
+};
 pub use result::{ExecutionResult, Omission};
 pub use settings::{Reloaded, Setting, SettingValue};
 pub use signal::{SentSignal, SentSignals, SignalAnswer, SignalRecipients, SignalSerial};

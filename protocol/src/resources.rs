@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::ExecutionId;
 use crate::process_limits::ProcessLimits;
 
 /// Limits for a command and all its descendants together. A limit that cannot be enforced is
@@ -92,6 +93,17 @@ pub struct CurrentUsage {
     pub io_read_bytes: Option<u64>,
     /// Bytes written to block devices so far (`io.stat`).
     pub io_written_bytes: Option<u64>,
+}
+
+/// What one of several running executions uses at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionUsage {
+    /// The execution.
+    pub id: ExecutionId,
+    /// The execution's number.
+    pub number: u64,
+    /// What it uses.
+    pub usage: CurrentUsage,
 }
 
 /// Limits and measurements of an execution.

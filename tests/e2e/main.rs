@@ -68,4 +68,5 @@ mod start_failures;
 mod start_refusals;
 mod stdin;
 mod terminals;
+mod top;
 mod units;

@@ -366,7 +366,7 @@ impl Client {
         Ok(self.get_status(target).await?.id.into())
     }
 
-    async fn open_stream<T: StreamItem>(
+    pub(crate) async fn open_stream<T: StreamItem>(
         &self,
         request: Request,
     ) -> Result<ResponseStream<T>, Error> {

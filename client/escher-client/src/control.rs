@@ -8,6 +8,7 @@ use escher_protocol::{
 use crate::client::Client;
 use crate::error::Error;
 use crate::response::{done, unexpected};
+use crate::stream::UsageStream;
 
 /// # Controlling executions
 impl Client {
@@ -135,5 +136,18 @@ impl Client {
             Response::CurrentUsage(usage) => Ok(usage),
             other => Err(unexpected("the current usage", &other)),
         }
+    }
+
+    /// Measures what all running executions use that this user may see, newest first. An execution that cannot be
+    /// measured at the moment is left out.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`] or [`Error::DaemonUnavailable`] if escherd cannot be reached. The stream
+    /// returns all other errors.
+    ///
+    /// # Cancellation
+    /// Dropping the future or the stream has no effect on executions.
+    pub async fn measure_running(&self) -> Result<UsageStream, Error> {
+        self.open_stream(Request::MeasureRunning).await
     }
 }

@@ -1,13 +1,15 @@
 //! The position of a stream, from which it continues on another connection.
 
 use escher_protocol::message::EventsStart;
-use escher_protocol::{ExecutionRecord, GapReason, OutputChunk, OutputGap, OutputStart, Request};
+use escher_protocol::{
+    ExecutionRecord, ExecutionUsage, GapReason, OutputChunk, OutputGap, OutputStart, Request,
+};
 
 /// The request of a stream, updated with each item so that it asks for the rest.
 #[derive(Debug)]
 pub struct Cursor {
     request: Request,
-    /// The number of the last execution of a list. Lists are sorted by descending number.
+    /// The number of the last execution of a list or of measurements. Both are sorted by descending number.
     last_number: Option<u64>,
     /// How many more executions the limit of a list allows.
     remaining: Option<u32>,
@@ -83,10 +85,9 @@ impl Cursor {
 
     /// Advances past an execution. Returns whether it is new to the stream.
     pub(crate) fn advance_execution(&mut self, record: &ExecutionRecord) -> bool {
-        if self.last_number.is_some_and(|last| record.number >= last) {
+        if !self.advance_number(record.number) {
             return false;
         }
-        self.last_number = Some(record.number);
         self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(1));
         // A repeated request lists the newest executions again, including ones submitted since, and
         // they would count towards its limit. So only `remaining` limits it.
@@ -94,6 +95,19 @@ impl Cursor {
             selection.filter.limit = 0;
         }
         true
+    }
+
+    /// Advances past the measurement of an execution. Returns whether it is new to the stream.
+    pub(crate) fn advance_usage(&mut self, usage: &ExecutionUsage) -> bool {
+        self.advance_number(usage.number)
+    }
+
+    fn advance_number(&mut self, number: u64) -> bool {
+        let is_new = self.last_number.is_none_or(|last| number < last);
+        if is_new {
+            self.last_number = Some(number);
+        }
+        is_new
     }
 }
 
@@ -203,5 +217,21 @@ mod tests {
         assert_eq!(advance(9), (false, false));
         assert_eq!(advance(7), (true, false));
         assert_eq!(advance(2), (true, true));
+    }
+
+    #[test]
+    fn an_execution_that_is_measured_again_after_a_reconnect_is_not_returned_twice() {
+        let mut cursor = Cursor::new(Request::MeasureRunning);
+        let mut advance = |number| {
+            let usage = ExecutionUsage {
+                id: escher_tests::samples::record(number).id,
+                number,
+                usage: escher_protocol::CurrentUsage::default(),
+            };
+            cursor.advance_usage(&usage)
+        };
+        assert_eq!([9, 7].map(&mut advance), [true; 2]);
+        assert_eq!([12, 9, 7].map(&mut advance), [false; 3]);
+        assert!(advance(2));
     }
 }

@@ -60,7 +60,7 @@ pub use event_handler::EventSubscription;
 pub use result::{ResultItem, ResultStream};
 pub use socket_choice::{EscherdSocket, SocketChoice, SocketOrigin};
 pub use stdin::{StdinHold, StdinWriter};
-pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
+pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream, UsageStream};
 
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{
@@ -74,8 +74,9 @@ pub use escher_protocol::message::{
 };
 pub use escher_protocol::{
     ApiError, Blob, CurrentUsage, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId,
-    ExecutionResult, GapReason, Measurements, Metadata, Omission, OutputChunk, OutputGap,
-    OutputItem, OutputRange, OutputStart, OutputStream, Part, Parts, ProcessLimits, Reloaded,
-    ResourceLimits, Resources, Rlimit, RlimitResource, RlimitUnit, SentSignal, SentSignals,
-    Setting, SettingValue, Severity, SignalAnswer, StreamSelection, Target, Text, Timestamp,
+    ExecutionResult, ExecutionUsage, GapReason, Measurements, Metadata, Omission, OutputChunk,
+    OutputGap, OutputItem, OutputRange, OutputStart, OutputStream, Part, Parts, ProcessLimits,
+    Reloaded, ResourceLimits, Resources, Rlimit, RlimitResource, RlimitUnit, SentSignal,
+    SentSignals, Setting, SettingValue, Severity, SignalAnswer, StreamSelection, Target, Text,
+    Timestamp,
 };

@@ -76,5 +76,6 @@ pub(crate) fn item_type(item: &Item) -> &'static str {
         Item::Gap(_) => "missing output",
         Item::StdinHeld { .. } => "an offset",
         Item::EventsAfter { .. } => "the place of events",
+        Item::Usage(_) => "a usage",
     }
 }

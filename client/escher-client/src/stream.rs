@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionRecord, Item, OutputItem, Request};
+use escher_protocol::{ExecutionRecord, ExecutionUsage, Item, OutputItem, Request};
 
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -21,6 +21,8 @@ pub type ExecutionStream = ResponseStream<ExecutionRecord>;
 pub type LogStream = ResponseStream<OutputItem>;
 /// A stream of events, in the order in which they happened.
 pub type EventStream = ResponseStream<Event>;
+/// A stream of what running executions use, the newest first.
+pub type UsageStream = ResponseStream<ExecutionUsage>;
 /// The answer to a request to hold a standard input: its offset, on each connection anew.
 pub(crate) type HeldStream = ResponseStream<HeldOffset>;
 
@@ -173,7 +175,7 @@ pub(crate) use sealed::StreamItem;
 
 mod sealed {
     use escher_protocol::message::Event;
-    use escher_protocol::{ExecutionRecord, Item, OutputItem};
+    use escher_protocol::{ExecutionRecord, ExecutionUsage, Item, OutputItem};
 
     use super::HeldOffset;
     use crate::cursor::Cursor;
@@ -226,6 +228,19 @@ mod sealed {
                 }
                 OutputItem::Gap(gap) => cursor.advance_gap(gap),
             }
+        }
+    }
+
+    impl StreamItem for ExecutionUsage {
+        const EXPECTED: &'static str = "usages";
+        fn from_item(item: Item) -> Option<Self> {
+            match item {
+                Item::Usage(usage) => Some(usage),
+                _ => None,
+            }
+        }
+        fn advance(&self, cursor: &mut Cursor) -> bool {
+            cursor.advance_usage(self)
         }
     }
 

@@ -100,13 +100,22 @@ impl Context {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        self.connect_telling_outages(self.shows_notices()).await
+    }
+
+    /// Connects for a verb that shows outages in its own way.
+    pub(crate) async fn connect_silently(&self) -> Result<Client, Failure> {
+        self.connect_telling_outages(false).await
+    }
+
+    async fn connect_telling_outages(&self, tells_outages: bool) -> Result<Client, Failure> {
         let client = Connector::to(self.sockets.clone())
             .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
             // systemd's socket accepts a connection before escherd has started.
             .connect_timeout(self.reconnect_timeout().max(ANSWER_TIMEOUT))
             .reconnect_timeout(self.reconnect_timeout())
             .wait_for_daemon(self.reconnect_timeout.is_some())
-            .on_reconnect(self.outage_notifier())
+            .on_reconnect(self.outage_notifier(!tells_outages))
             .connect()
             .await
             .map_err(Failure::connect)?;
@@ -127,9 +136,9 @@ impl Context {
         self.reconnect_timeout.unwrap_or(DEFAULT_RECONNECT_TIMEOUT)
     }
 
-    /// Returns a callback that prints when escherd becomes unavailable and available again.
-    fn outage_notifier(&self) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
-        let is_silent = !self.shows_notices();
+    /// Returns a callback that notes when escherd becomes unavailable and available again, and prints it unless it
+    /// `is_silent`.
+    fn outage_notifier(&self, is_silent: bool) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
         let timeout = time::duration(self.reconnect_timeout());
         let since = self.outage.clone();
         move |outage| {

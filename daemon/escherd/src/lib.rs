@@ -42,7 +42,8 @@ mod systemd_tasks;
 mod turns;
 
 pub use api::{
-    EventHandlerGuard, Events, ExecutionEngine, Executions, OutputItems, StartError, StdinHold,
+    EventHandlerGuard, Events, ExecutionEngine, Executions, OutputItems, RunningUsages, StartError,
+    StdinHold,
 };
 pub use config::{ConfigError, EngineSettings, OnStop, Percent, Profile, ReloadableSettings};
 pub use output::{OutputRules, OversizedOutput};

@@ -26,7 +26,7 @@ use crate::diagnostic::Diagnostic;
 use crate::execution::{CancelMode, Command, ExecutionRecord, ExecutionRequest, RunAs};
 use crate::id::Target;
 use crate::output::{OutputChunk, OutputGap};
-use crate::resources::CurrentUsage;
+use crate::resources::{CurrentUsage, ExecutionUsage};
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
 use crate::signal::{SignalAnswer, SignalRecipients, SignalSerial};
@@ -125,6 +125,9 @@ pub enum Request {
     LoseStdin(Target),
     /// Measures what a running execution uses at the moment. → [`Response::CurrentUsage`].
     MeasureUsage(Target),
+    /// Measures what the running executions that the caller may see use at the moment. → stream of
+    /// [`Item::Usage`], newest first, without executions whose shims do not answer.
+    MeasureRunning,
 }
 
 impl Request {
@@ -223,4 +226,6 @@ pub enum Item {
         /// The sequence number of the last event before the first one that was requested.
         sequence: u64,
     },
+    /// Belongs to the answer to [`Request::MeasureRunning`].
+    Usage(ExecutionUsage),
 }

@@ -4,10 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::fcntl::OFlag;
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::termios::{Termios, tcgetattr};
 
 use crate::wait;
 
@@ -42,7 +43,7 @@ impl Terminal {
         }
     }
 
-    /// Its other side, for a program. It is not the program's controlling terminal.
+    /// Its other side, for a program. It is not the program's controlling terminal, unless that makes it so (setsid(1)).
     #[must_use]
     pub fn for_program(&self) -> Stdio {
         self.slave.try_clone().expect("a descriptor").into()
@@ -51,6 +52,34 @@ impl Terminal {
     /// Types a line, as its user does.
     pub fn type_line(&mut self, line: &str) {
         writeln!(self.master, "{line}").expect("the slave is open");
+    }
+
+    /// Sets its size, as when its window is resized. The kernel tells the programs whose controlling terminal it is.
+    ///
+    /// # Panics
+    /// When stty(1) cannot.
+    pub fn set_size(&self, columns: u16, rows: u16) {
+        let arguments = ["cols", &columns.to_string(), "rows", &rows.to_string()];
+        let mut stty = Command::new("stty");
+        let set = stty.args(arguments).stdin(self.for_program()).status();
+        assert!(set.expect("stty").success());
+    }
+
+    /// Presses keys: sends what they send.
+    ///
+    /// # Panics
+    /// When nobody reads so many keys.
+    pub fn press(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("it is there");
+    }
+
+    /// Returns how it treats input and output (termios(3)): a program may have changed that.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn settings(&self) -> Termios {
+        tcgetattr(&self.slave).expect("it is there")
     }
 
     /// Waits until it shows `text`, behind what was waited for before. Returns what comes before that.

@@ -72,6 +72,23 @@ impl FromStr for ReconnectTimeout {
     }
 }
 
+/// `--interval`: the time between two measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MeasureInterval(pub(crate) Duration);
+
+/// The shortest interval, so that measuring is not most of what is measured.
+const MIN_MEASURE_INTERVAL_MS: u64 = 100;
+
+impl FromStr for MeasureInterval {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match milliseconds(text)? {
+            0..MIN_MEASURE_INTERVAL_MS => invalid("must be at least 100ms"),
+            ms => Ok(MeasureInterval(Duration::from_millis(ms))),
+        }
+    }
+}
+
 /// Parses a duration, rounded up to microseconds.
 pub(super) fn microseconds(text: &str) -> Option<u64> {
     u64::try_from(time::parse_duration(text)?.as_nanos().div_ceil(1_000)).ok()
@@ -128,6 +145,16 @@ mod tests {
         assert!(error.ends_with("did you mean 2m?"), "{error}");
         assert_eq!("0s".parse(), Ok(KillGrace(0)));
         assert_eq!("0s".parse(), Ok(Drain(0)));
+    }
+
+    #[test]
+    fn what_is_used_is_not_measured_all_the_time() {
+        let interval = |ms| Ok(MeasureInterval(Duration::from_millis(ms)));
+        assert_eq!("100ms".parse(), interval(100));
+        assert_eq!("1h".parse(), interval(3_600_000));
+        for text in ["99ms", "0s"] {
+            assert!(text.parse::<MeasureInterval>().is_err(), "{text}");
+        }
     }
 
     #[test]

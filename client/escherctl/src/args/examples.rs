@@ -45,6 +45,13 @@ Examples:
   escherctl cancel --signal INT 17       SIGINT first, then SIGKILL
   escherctl cancel --now --filter label.team=web";
 
+pub(super) const TOP: &str = "\
+Examples:
+  escherctl top
+  escherctl top --interval 500ms
+  escherctl top --once                   one table
+  escherctl top --json | jq .usage_now.memory_bytes";
+
 pub(super) const RM: &str = "\
 Examples:
   escherctl rm 17

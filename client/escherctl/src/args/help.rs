@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ),
     (
         "Looking",
-        &["inspect", "result", "attach", "events", "quota"],
+        &["inspect", "result", "attach", "top", "events", "quota"],
     ),
     (
         "Managing",

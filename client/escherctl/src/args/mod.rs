@@ -34,7 +34,7 @@ use request::{RunArgs, SubmitArgs};
 use selection::{PruneArgs, PsArgs, TargetsOrFilterArgs};
 use verbs::{
     AttachArgs, CancelArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs,
-    TargetArgs, TargetsArgs, WaitArgs,
+    TargetArgs, TargetsArgs, TopArgs, WaitArgs,
 };
 
 /// Run commands through escherd: they outlive this terminal, and their output and results are kept
@@ -117,6 +117,16 @@ pub(crate) enum Verb {
     /// time, name, exit, age; --columns and --no-trunc show them all the same.
     #[command(visible_aliases = ["ls", "list"], before_help = examples::PS)]
     Ps(PsArgs),
+    /// Show what runs and waits, with CPU, memory and disk I/O, until q is pressed
+    ///
+    /// The screen follows events of escherd, and what is used is measured every --interval. Before the second
+    /// measurement of an execution its CPU and I/O are those since its start. What a command uses can be measured
+    /// where it has a cgroup. The output of the selected execution is below the table. `?` shows the keys.
+    ///
+    /// Columns that do not fit are dropped: the user, then the tasks, the name, and disk I/O. At most 1000 running and
+    /// 1000 pending executions are shown, the newest. Without a terminal, one table is printed, as with --once.
+    #[command(before_help = examples::TOP)]
+    Top(TopArgs),
     /// Show the details of executions
     #[command(visible_aliases = ["status", "show"])]
     Inspect(TargetsArgs),

@@ -10,32 +10,33 @@ use clap::{Args, Command, Error};
 use super::GlobalArgs;
 use super::escherd_choice::accept_behind_verbs;
 use super::request::{RunArgs, SubmitArgs};
-use super::selection::{PruneArgs, PsArgs};
+use super::selection::{PruneArgs, PsArgs, TargetsOrFilterArgs};
 use super::verbs::{
-    AttachArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs, TargetArgs,
-    TargetsArgs,
+    AttachArgs, CancelArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs,
+    TargetArgs, TargetsArgs, TopArgs, WaitArgs,
 };
 
 /// Adds the arguments of a verb.
 type AddArguments = fn(Command) -> Command;
 
 /// The verbs. One that is missing here is parsed by the whole definition.
-const VERBS: [(&str, AddArguments); 22] = [
+const VERBS: [(&str, AddArguments); 23] = [
     ("run", RunArgs::augment_args),
     ("submit", SubmitArgs::augment_args),
-    ("wait", TargetsArgs::augment_args),
+    ("wait", WaitArgs::augment_args),
     ("ps", PsArgs::augment_args),
     ("inspect", TargetsArgs::augment_args),
     ("result", TargetArgs::augment_args),
     ("logs", LogsArgs::augment_args),
     ("attach", AttachArgs::augment_args),
     ("send", SendArgs::augment_args),
-    ("cancel", TargetsArgs::augment_args),
+    ("cancel", CancelArgs::augment_args),
     ("kill", KillArgs::augment_args),
-    ("pause", TargetsArgs::augment_args),
-    ("resume", TargetsArgs::augment_args),
-    ("rm", TargetsArgs::augment_args),
+    ("pause", TargetsOrFilterArgs::augment_args),
+    ("resume", TargetsOrFilterArgs::augment_args),
+    ("rm", TargetsOrFilterArgs::augment_args),
     ("prune", PruneArgs::augment_args),
+    ("top", TopArgs::augment_args),
     ("events", EventsArgs::augment_args),
     ("info", |verb| verb),
     ("quota", QuotaArgs::augment_args),

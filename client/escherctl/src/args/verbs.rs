@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::duration::WaitTimeout;
+use super::duration::{MeasureInterval, WaitTimeout};
 use super::event_condition::EventCondition;
 use super::examples;
 use super::invalid_value::whole_number;
@@ -116,6 +116,16 @@ pub(crate) struct WaitArgs {
     pub(crate) timeout: Option<WaitTimeout>,
     #[command(flatten)]
     pub(crate) targets: TargetsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Print one table and exit; with --json one object for each execution
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How often to measure what is used; at least 100ms
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub(crate) interval: MeasureInterval,
 }
 
 #[derive(Debug, Args)]

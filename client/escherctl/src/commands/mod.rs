@@ -23,6 +23,7 @@ mod selected;
 mod send;
 mod submit;
 mod targets;
+mod top;
 mod wait;
 
 use crate::args::Verb;
@@ -54,6 +55,7 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<ProcessEnd,
         Verb::Resume(args) => Box::pin(pause::resume(context, &args)).await,
         Verb::Rm(args) => Box::pin(rm::rm(context, &args)).await,
         Verb::Prune(args) => Box::pin(prune::prune(context, &args)).await,
+        Verb::Top(args) => return Box::pin(top::top(context, args)).await,
         Verb::Events(args) => Box::pin(events::events(context, args)).await,
         Verb::Info => Box::pin(info::info(context)).await,
         Verb::Quota(args) => Box::pin(quota::quota(context, args)).await,

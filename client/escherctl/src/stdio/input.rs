@@ -45,7 +45,7 @@ pub(crate) async fn feed(writer: &mut StdinWriter) -> Result<(), FeedError> {
 }
 
 /// Starts the thread. A read error is the last of the pieces.
-fn start_reading() -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
+pub(crate) fn start_reading() -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
     let mut input = duplicate(io::stdin())?;
     let (queue, pieces) = mpsc::channel(QUEUE_CAPACITY);
     thread::Builder::new()

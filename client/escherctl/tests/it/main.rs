@@ -14,4 +14,5 @@ mod run;
 mod signals;
 mod support;
 mod times;
+mod top;
 mod usage;

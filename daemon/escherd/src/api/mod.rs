@@ -59,6 +59,7 @@ pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::SHUTDOWN_STEP_TIMEOUT;
 pub use start_error::StartError;
 pub use stdin::StdinHold;
+pub use usage::RunningUsages;
 
 use std::sync::{Arc, Mutex};
 

@@ -43,6 +43,7 @@ pub use queries::{Counts, Listed, OutputProgress};
 pub use restore::RecoveredState;
 pub use signals::{SignalProgress, SignalRequest, check_signal};
 pub use stdin_hold::{HeldStdin, HoldAnswer};
+pub use usage::{MeasuredPage, UsageQuestion};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;

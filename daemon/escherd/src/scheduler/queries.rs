@@ -48,7 +48,7 @@ impl OutputProgress {
 }
 
 /// Executions that a page of a list examines at most, by simple conditions.
-const MAX_EXAMINED: usize = 1024;
+pub(super) const MAX_EXAMINED: usize = 1024;
 
 /// Numbers of executions by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::ServerContext;
 use super::memory::{Charge, UserMemory};
 use super::outbox::{Disconnected, ItemSender, Outbox, Window};
-use crate::api::{ExecutionEngine, Executions, ResultPart, SignalRequest};
+use crate::api::{ExecutionEngine, Executions, ResultPart, RunningUsages, SignalRequest};
 use crate::execution::StdinWrite;
 
 /// Memory of a request in flight, besides what the client has sent.
@@ -24,6 +24,9 @@ const ELEMENT_BYTES: usize = 56;
 
 /// Memory of the events that a stream has read and not sent yet.
 const EVENTS_BYTES: usize = 64 * 1024;
+
+/// Memory of the questions to shims for what running executions use.
+const USAGE_QUESTIONS_BYTES: usize = 16 * 1024;
 
 /// Memory for an answer with a record, metrics, settings or diagnostics.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -46,6 +49,7 @@ pub(super) fn memory_of(request: &Request, length: usize) -> usize {
             (2 * selection.filter.conditions.len(), 0)
         }
         Request::Events(request) => (request.filter.statuses.len(), EVENTS_BYTES),
+        Request::MeasureRunning => (0, USAGE_QUESTIONS_BYTES),
         _ => (0, 0),
     };
     REQUEST_BYTES + length + elements * ELEMENT_BYTES + read
@@ -121,6 +125,7 @@ pub(super) async fn answer_request(
         Request::ReadOutput(request) => send_output(&engine, request, &mut items).await,
         Request::Events(request) => send_events(&engine, request, &mut items).await,
         Request::HoldStdin(target) => hold_stdin(&engine, target, &mut items).await,
+        Request::MeasureRunning => send_usages(engine.measure_running(), &mut items).await,
         request => {
             let mut answer_charge = charge_answer(&request, &memory).await;
             let result = match request {
@@ -198,6 +203,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::HoldStdin(_) => "HoldStdin",
         Request::LoseStdin(_) => "LoseStdin",
         Request::MeasureUsage(_) => "MeasureUsage",
+        Request::MeasureRunning => "MeasureRunning",
     }
 }
 
@@ -284,7 +290,8 @@ async fn single_reply(
         | Request::List(_)
         | Request::ReadOutput(_)
         | Request::Events(_)
-        | Request::HoldStdin(_) => Err(ApiError::new(
+        | Request::HoldStdin(_)
+        | Request::MeasureRunning => Err(ApiError::new(
             ErrorCode::INTERNAL,
             "escherd answered a request for a stream by a single reply: this is a bug in escherd",
         )),
@@ -335,6 +342,16 @@ async fn send_events(
     items.send(Item::EventsAfter { sequence }).await?;
     while let Some(event) = events.next().await {
         items.send(Item::Event(event?)).await?;
+    }
+    Ok(())
+}
+
+async fn send_usages(
+    mut usages: RunningUsages,
+    items: &mut ItemSender<'_>,
+) -> Result<(), StreamError> {
+    while let Some(usage) = usages.next().await {
+        items.send(Item::Usage(usage?)).await?;
     }
     Ok(())
 }

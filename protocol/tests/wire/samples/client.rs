@@ -117,6 +117,7 @@ fn requests() -> Vec<Sample> {
         HoldStdin => Request::HoldStdin(ID.into()),
         LoseStdin => Request::LoseStdin("7".into()),
         MeasureUsage => Request::MeasureUsage(ID.into()),
+        MeasureRunning => Request::MeasureRunning,
     })
 }
 

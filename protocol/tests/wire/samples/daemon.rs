@@ -6,11 +6,11 @@ use escher_protocol::message::{
     ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, CurrentUsage, Diagnostic, ErrorCode, ExecutionRecord, Exit,
-    GapReason, KillMode, Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap,
-    OutputStream, OutputTotals, Parts, ProcessLimits, Reloaded, RequestId, ResourceLimits,
-    Resources, SentSignals, Setting, SettingValue, SignalAnswer, Status, StdinMode, Timestamp,
-    Usage, User, WaitReason,
+    ApiError, Canceller, Command, CurrentUsage, Diagnostic, ErrorCode, ExecutionRecord,
+    ExecutionUsage, Exit, GapReason, KillMode, Leftovers, Measurements, Omission, Outcome,
+    OutputChunk, OutputGap, OutputStream, OutputTotals, Parts, ProcessLimits, Reloaded, RequestId,
+    ResourceLimits, Resources, SentSignals, Setting, SettingValue, SignalAnswer, Status, StdinMode,
+    Timestamp, Usage, User, WaitReason,
 };
 
 use super::values::{ID, INSTANCE, POSITION, TIME, alice, not_found, unknown_parts};
@@ -117,14 +117,7 @@ fn responses() -> Vec<Sample> {
                     log_bytes_share: 536_870_912,
                 },
         }]),
-        CurrentUsage => Response::CurrentUsage(CurrentUsage {
-            memory_bytes: Some(6_442_450_944),
-            tasks: Some(4),
-            user_us: Some(1_200_000),
-            system_us: Some(34_567),
-            io_read_bytes: Some(4096),
-            io_written_bytes: None,
-        }),
+        CurrentUsage => Response::CurrentUsage(usage()),
     })
 }
 
@@ -153,7 +146,20 @@ fn items() -> Vec<Sample> {
         }),
         StdinHeld => Item::StdinHeld { offset: 70_000 },
         EventsAfter => Item::EventsAfter { sequence: 70_000 },
+        Usage => Item::Usage(ExecutionUsage { id: ID, number: 7, usage: usage() }),
     })
+}
+
+/// What is used where nothing counts the bytes written.
+fn usage() -> CurrentUsage {
+    CurrentUsage {
+        memory_bytes: Some(6_442_450_944),
+        tasks: Some(4),
+        user_us: Some(1_200_000),
+        system_us: Some(34_567),
+        io_read_bytes: Some(4096),
+        io_written_bytes: None,
+    }
 }
 
 /// Two SIGINTs from alice.

@@ -6,8 +6,8 @@ use escher_protocol::message::{
     ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, CurrentUsage, Diagnostic, GapReason, Omission, OutputChunk, OutputGap, Reloaded,
-    Setting, SettingValue,
+    ApiError, CurrentUsage, Diagnostic, ExecutionUsage, GapReason, Omission, OutputChunk,
+    OutputGap, Reloaded, Setting, SettingValue,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -105,6 +105,16 @@ fn response() -> impl Strategy<Value = Response> {
 }
 
 prop_compose! {
+    fn execution_usage()(
+        id in execution_id(),
+        number in number(),
+        usage in current_usage(),
+    ) -> ExecutionUsage {
+        ExecutionUsage { id, number, usage }
+    }
+}
+
+prop_compose! {
     fn current_usage()(
         (memory_bytes, tasks) in (option::of(number()), option::of(number())),
         (user_us, system_us) in (option::of(number()), option::of(number())),
@@ -174,6 +184,7 @@ fn item() -> impl Strategy<Value = Item> {
         output_chunk().prop_map(Item::Output),
         number().prop_map(|offset| Item::StdinHeld { offset }),
         number().prop_map(|sequence| Item::EventsAfter { sequence }),
+        execution_usage().prop_map(Item::Usage),
         event().prop_map(Item::Event).boxed(),
         (output_stream(), number(), text()).prop_map(|(stream, bytes, mark)| {
             Item::Omitted(Omission {

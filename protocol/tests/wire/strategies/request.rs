@@ -70,6 +70,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => target().prop_map(Request::HoldStdin),
         1 => target().prop_map(Request::LoseStdin),
         1 => target().prop_map(Request::MeasureUsage),
+        1 => Just(Request::MeasureRunning),
     ]
 }
 
