@@ -2,8 +2,10 @@
 //!
 //! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
 //! text and JSON. `attached` follows one execution to its end for `run` and `attach`, and `feeding` feeds it, with `stdio`
-//! for its bytes, and `output_format` for how they are shown; `signal_relay` passes the `signals` of `run` on to its command, as `interruption` decides. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
-//! installation, `escherds` knows what the system's and the user's own are called, and `escherd_check` has the program escherd check a configuration.
+//! for its bytes, and `output_format` for how they are shown; `signal_relay` passes the `signals` of `run` on to its
+//! command, as `interruption` decides. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
+//! installation, `escherds` knows what the system's and the user's own are called, `user_database` the names of users
+//! and groups, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
 mod attached;
