@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use escher_client::{
-    CancelMode, Client, Condition, CurrentUsage, Error, ErrorCode, EventsRequest, EventsStart,
-    ExecutionId, ListFilter, OutputRange, OutputStart, Property, Status, StreamSelection,
-    Timestamp,
+    CancelMode, Client, Condition, CurrentUsage, Error, ErrorCode, EventsRequest, ExecutionId,
+    ListFilter, OutputRange, OutputStart, Property, Status, StreamSelection, Timestamp,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
@@ -32,10 +31,9 @@ const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 /// Updates that may wait to be applied. Further ones make their sources wait.
 const MAX_WAITING: usize = 16;
 
-/// The events from now on. They are asked for before the first list, so nothing that happens beside it is missed.
-fn new_events() -> EventsRequest {
+/// All events, also those of before: so nothing that happens beside the first list is missed.
+fn all_events() -> EventsRequest {
     EventsRequest {
-        start: EventsStart::Last(0),
         follow: true,
         ..EventsRequest::default()
     }
@@ -174,7 +172,7 @@ async fn watch_outage(mut outage: watch::Receiver<Option<Instant>>, updates: Upd
 /// Notes each event: the list says what it has led to.
 async fn follow_events(client: Client, changed: Arc<Notify>, updates: Updates) {
     loop {
-        let error = match client.events(new_events()).await {
+        let error = match client.events(all_events()).await {
             Ok(mut events) => loop {
                 match events.next().await {
                     Some(Ok(_)) => changed.notify_one(),
