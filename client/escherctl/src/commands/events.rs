@@ -21,12 +21,13 @@ pub(super) async fn events(context: &Context, args: EventsArgs) -> Result<u8, Fa
     };
     let client = context.connect().await?;
     let mut events = client.events(request).await?;
+    let zone = context.view().zone;
     while let Some(event) = events.next().await {
         let event = event?;
         print(&if context.json {
             json::event(&event)
         } else {
-            text::event(&event)
+            text::event(&event, &zone)
         })?;
     }
     Ok(0)

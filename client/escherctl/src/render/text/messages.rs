@@ -5,7 +5,7 @@ use escher_client::{CancelAnswer, Event, EventKind, GapReason, OutputGap, Reload
 use crate::failure::Failure;
 use crate::render::escape;
 use crate::render::quantity::{count, size};
-use crate::time;
+use crate::time::{self, Zone};
 
 /// A failure, with its hint on a second line.
 pub(crate) fn failure(failure: &Failure) -> String {
@@ -79,7 +79,7 @@ pub(crate) fn list_truncated(limit: u32) -> String {
 }
 
 /// An event.
-pub(crate) fn event(event: &Event) -> String {
+pub(crate) fn event(event: &Event, zone: &Zone) -> String {
     let detail = match &event.kind {
         EventKind::Finished(status) => format!(" {status}"),
         EventKind::CancelRequested(by) => format!(" by {by}"),
@@ -91,7 +91,7 @@ pub(crate) fn event(event: &Event) -> String {
         .map_or_else(String::new, |name| format!(" {name}"));
     let line = format!(
         "{} {} {} {}{name} {}{detail}",
-        time::rfc3339(event.time),
+        time::shown(event.time, zone),
         event.number,
         event.id,
         event.user,
