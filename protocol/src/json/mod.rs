@@ -8,7 +8,9 @@ mod event;
 mod execution;
 mod object;
 mod output_chunk;
+mod output_end;
 mod quota;
+mod requests;
 mod settings;
 mod targets;
 
@@ -18,6 +20,8 @@ pub use event::event;
 pub use execution::ExecutionObject;
 pub use object::{line, rfc3339};
 pub use output_chunk::{output_chunk, output_gap};
+pub use output_end::{error, output_end};
 pub use quota::quota;
+pub use requests::{Cancellation, SignalObject, Submission};
 pub use settings::{config_check, reloaded, setting};
 pub use targets::{cancelled, paused, pruned, removed, sent, signalled};

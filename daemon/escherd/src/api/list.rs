@@ -40,12 +40,18 @@ impl ExecutionEngine {
             },
             selection,
             is_checked: false,
-            merge: Merge::default(),
+            merge: Merge::below(u64::MAX),
         }
     }
 }
 
 impl Executions {
+    /// Leaves out the executions with this number or a higher one.
+    pub(crate) fn below(mut self, number: u64) -> Self {
+        self.merge = Merge::below(number);
+        self
+    }
+
     /// Returns the next record; `None` at the end. Nothing comes after an error, which is
     /// `invalid-request` for a filter that is over a limit, `internal` or `shutting-down`.
     pub async fn next(&mut self) -> Option<Result<ExecutionRecord, ApiError>> {
