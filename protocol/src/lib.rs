@@ -7,8 +7,8 @@
 //! `docs/protocol.md` describes the whole protocol.
 //!
 //! The crate does no I/O but in [`socket_paths`], which looks for directories: [`codec`] turns messages
-//! into bytes and back, [`frame`] (feature `frames`) splits a byte stream into messages, and the other
-//! modules hold the types.
+//! into bytes and back, [`frame`] (feature `frames`) splits a byte stream into messages, [`json`] (feature
+//! `json`) shows the answers as JSON, and the other modules hold the types.
 #![forbid(unsafe_code)]
 
 pub mod blob;
@@ -23,8 +23,11 @@ pub mod frame;
 pub mod handshake;
 pub mod id;
 pub mod invisible;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod message;
 pub mod metadata;
+pub mod missing_measurements;
 pub mod output;
 pub mod parts;
 pub mod process_limits;

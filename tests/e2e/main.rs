@@ -29,6 +29,7 @@ mod handshake;
 mod harness;
 mod history;
 mod hostile_users;
+mod http;
 mod identity;
 mod interrupts;
 mod journal;

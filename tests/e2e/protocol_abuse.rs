@@ -66,7 +66,7 @@ fn garbage_in_place_of_a_greeting_is_refused() {
     };
     for (garbage, codes) in [
         (
-            &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+            &b"get / http/1.1\r\nhost: localhost\r\n\r\n"[..],
             &[ErrorCode::FRAME_TOO_LARGE][..],
         ),
         (&with_header, &[ErrorCode::PROTOCOL]),

@@ -1,5 +1,6 @@
 //! Reloading: the configuration that is in force while escherd runs, and how it is replaced.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use escher_protocol::{ApiError, Diagnostic, ErrorCode, Reloaded, Setting};
@@ -43,6 +44,12 @@ impl ActiveConfiguration {
             reloading: tokio::sync::Mutex::default(),
             failure: watch::Sender::new(None),
         }
+    }
+
+    /// Returns the path of the socket for clients.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.current().settings.socket.path.clone()
     }
 
     /// Returns the limits for new connections.

@@ -9,7 +9,7 @@ pub(super) async fn info(context: &Context) -> Result<u8, Failure> {
     let info = client.info().await?;
     let (socket, welcome) = (client.socket(), client.welcome());
     print(&if context.json {
-        json::info(&info, &welcome, socket)
+        json::info(&info, &welcome.daemon, welcome.version, socket.path())
     } else {
         text::info(&info, &welcome, socket, &context.view())
     })?;

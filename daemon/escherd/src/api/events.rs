@@ -87,6 +87,12 @@ impl Events {
         next.transpose()
     }
 
+    /// Continues with new events, where the request did not ask for them.
+    pub(crate) fn follow(&mut self) {
+        self.follow = true;
+        self.is_over = false;
+    }
+
     async fn advance(&mut self) -> Result<Option<Event>, ApiError> {
         loop {
             if let Some(event) = self.page.pop_front() {

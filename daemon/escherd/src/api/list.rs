@@ -48,8 +48,14 @@ impl Executions {
             },
             selection,
             is_checked: true,
-            merge: Merge::default(),
+            merge: Merge::below(u64::MAX),
         }
+    }
+
+    /// Leaves out the executions with this number or a higher one.
+    pub(crate) fn below(mut self, number: u64) -> Self {
+        self.merge = Merge::below(number);
+        self
     }
 
     /// Returns the next record; `None` at the end. Nothing comes after an error, which is

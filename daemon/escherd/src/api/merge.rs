@@ -49,19 +49,18 @@ pub(super) enum MergeStep {
     End,
 }
 
-impl Default for Merge {
-    fn default() -> Self {
+impl Merge {
+    /// Creates a merge of the executions with lower numbers than this.
+    pub(super) fn below(number: u64) -> Self {
         Merge {
             in_memory: VecDeque::new(),
             in_store: VecDeque::new(),
             unread_in_store: 0..0,
             known_in_memory: Vec::new(),
-            before: Some(u64::MAX),
+            before: Some(number),
         }
     }
-}
 
-impl Merge {
     /// Returns whether the next step is to read.
     pub(super) fn must_read(&self) -> bool {
         self.must_read_store() || self.is_range_over() && self.before.is_some()
@@ -205,7 +204,7 @@ mod tests {
         limit: usize,
         mut happenings: impl Iterator<Item = Vec<Happening>>,
     ) -> Vec<u64> {
-        let mut merge = Merge::default();
+        let mut merge = Merge::below(u64::MAX);
         let mut listed = Vec::new();
         loop {
             let must_read = merge.must_read();

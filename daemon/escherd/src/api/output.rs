@@ -180,6 +180,27 @@ impl OutputItems {
         next.transpose()
     }
 
+    /// Returns the execution.
+    pub(crate) fn id(&self) -> ExecutionId {
+        self.id
+    }
+
+    /// Returns the offset at which reading begins, or goes on.
+    pub(crate) fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    /// Returns the offset up to which the request can be answered now; `None` if it follows.
+    pub(crate) fn end(&self) -> Option<u64> {
+        let end = self.known.log_bytes.min(self.stop);
+        (!self.follow).then_some(end)
+    }
+
+    /// Returns the length of the log; `None` while it grows.
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.known.finished.then_some(self.known.log_bytes)
+    }
+
     /// Returns whether the next item has to be read into memory first.
     pub(crate) fn must_read(&self) -> bool {
         self.items.is_empty()

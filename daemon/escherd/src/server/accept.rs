@@ -14,6 +14,7 @@ use tracing::{Instrument, debug, debug_span};
 
 use super::connection_table::{ConnectionSlot, ConnectionTable};
 use super::refusals::RefusalLog;
+use super::refused::{RefusedConnections, refuse_at_once};
 use super::{ServerContext, connection, until_closing};
 use crate::config::ConnectionLimits;
 
@@ -31,6 +32,7 @@ pub async fn serve(
 ) {
     let table = Arc::new(ConnectionTable::new(context.metrics.clone()));
     let refusals = RefusalLog::default();
+    let refused = RefusedConnections::default();
     let mut connections = JoinSet::new();
     let connection_closing = closing.clone();
     let mut spare = open_spare();
@@ -47,16 +49,19 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let limits = context.connection_limits();
-                if let Some((slot, credentials)) = grant_slot(&stream, &table, limits, &refusals) {
-                    let (context, closing) = (context.clone(), connection_closing.clone());
-                    let span =
-                        debug_span!("connection", uid = credentials.uid, pid = credentials.pid);
-                    debug!(parent: &span, "connection accepted");
-                    let serve = async move {
-                        let _slot = slot;
-                        connection::serve(stream, credentials, context, closing).await;
-                    };
-                    connections.spawn(serve.instrument(span));
+                match grant_slot(&stream, &table, limits, &refusals) {
+                    Err(error) => refused.refuse(stream, error),
+                    Ok((slot, credentials)) => {
+                        let (context, closing) = (context.clone(), connection_closing.clone());
+                        let span =
+                            debug_span!("connection", uid = credentials.uid, pid = credentials.pid);
+                        debug!(parent: &span, "connection accepted");
+                        let serve = async move {
+                            let _slot = slot;
+                            connection::serve(stream, credentials, context, closing).await;
+                        };
+                        connections.spawn(serve.instrument(span));
+                    }
                 }
             }
             Err(error) if is_lack_of_descriptors(&error) && spare.is_some() => {
@@ -66,7 +71,8 @@ pub async fn serve(
                     let uid = peer_credentials::credentials(&stream)
                         .map(|peer| peer.uid)
                         .ok();
-                    refuse(&stream, &table, uid, overloaded(), &refusals);
+                    count_refusal(&table, uid, &overloaded(), &refusals);
+                    refuse_at_once(&stream, overloaded());
                 }
                 spare = open_spare();
             }
@@ -97,41 +103,38 @@ fn overloaded() -> ApiError {
     ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
 }
 
-/// Grants a new connection a slot, or refuses it and tells the client why.
+/// Grants a new connection a slot, or returns why it is refused.
 fn grant_slot(
     stream: &UnixStream,
     table: &Arc<ConnectionTable>,
     limits: ConnectionLimits,
     refusals: &RefusalLog,
-) -> Option<(ConnectionSlot, PeerCredentials)> {
+) -> Result<(ConnectionSlot, PeerCredentials), ApiError> {
     let credentials = match peer_credentials::credentials(stream) {
         Ok(credentials) => credentials,
         Err(error) => {
             let message = format!("cannot ask the kernel who the peer is: {error}");
             let error = ApiError::new(ErrorCode::OVERLOADED, message);
-            refuse(stream, table, None, error, refusals);
-            return None;
+            count_refusal(table, None, &error, refusals);
+            return Err(error);
         }
     };
     match table.take_slot(limits, credentials.uid) {
-        Ok(slot) => Some((slot, credentials)),
+        Ok(slot) => Ok((slot, credentials)),
         Err(error) => {
-            refuse(stream, table, Some(credentials.uid), error, refusals);
-            None
+            count_refusal(table, Some(credentials.uid), &error, refusals);
+            Err(error)
         }
     }
 }
 
-/// Refuses a connection of the user `uid`, if that is known.
-fn refuse(
-    stream: &UnixStream,
+/// Counts and logs that a connection of the user `uid`, if that is known, is refused.
+fn count_refusal(
     table: &ConnectionTable,
     uid: Option<u32>,
-    error: ApiError,
+    error: &ApiError,
     refusals: &RefusalLog,
 ) {
     table.count_refused();
-    refusals.report(uid, &error);
-    // The client may be gone already, or does not read.
-    let _ = connection::refuse_at_once(stream, error);
+    refusals.report(uid, error);
 }

@@ -3,13 +3,16 @@
 //! [`listener`] creates the socket, [`accept`] accepts connections within the limits of the
 //! [`connection_table`], [`connection`]
 //! speaks the protocol on one of them, [`requests`] answers requests by calls of the
-//! [engine](crate::api), and [`outbox`] sends the answers. [`memory`] bounds what clients can make
-//! escherd hold. [`refusals`] keeps the log short. [`metrics_http`] serves another socket, for metrics
+//! [engine](crate::api), and [`outbox`] sends the answers. [`http`] is the other face of the same
+//! operations: the first byte of a connection tells which one its client speaks. [`memory`] bounds what clients can make
+//! escherd hold. [`refused`] has the connections over those limits, and
+//! [`refusals`] keeps the log of them short. [`metrics_http`] serves another socket, for metrics
 //! alone.
 
 mod accept;
 mod connection;
 mod connection_table;
+mod http;
 mod listener;
 mod memory;
 mod metrics;
@@ -17,6 +20,7 @@ mod metrics_http;
 mod not_serving;
 mod outbox;
 mod refusals;
+mod refused;
 mod requests;
 
 pub use accept::serve;

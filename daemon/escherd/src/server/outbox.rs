@@ -21,7 +21,7 @@ pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const MAX_WAITING_FRAMES: usize = 4;
 
 /// Memory of a stream that goes on: what was read for its next items and not sent yet.
-const STREAM_BYTES: usize = MAX_CHUNK_BYTES + 64 * 1024;
+pub(super) const STREAM_BYTES: usize = MAX_CHUNK_BYTES + 64 * 1024;
 
 /// Frames are joined for one write up to about this many bytes.
 const JOINED_WRITE_BYTES: usize = 64 * 1024;

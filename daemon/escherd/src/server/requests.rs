@@ -17,7 +17,7 @@ use crate::api::{ExecutionEngine, Executions, ResultPart, RunningUsages, SignalR
 use crate::execution::StdinWrite;
 
 /// Memory of a request in flight, besides what the client has sent.
-const REQUEST_BYTES: usize = 4 * 1024;
+pub(super) const REQUEST_BYTES: usize = 4 * 1024;
 
 /// Memory of an element of a list in a request: its header, and the least that is allocated for it.
 const ELEMENT_BYTES: usize = 56;
@@ -29,7 +29,7 @@ const EVENTS_BYTES: usize = 64 * 1024;
 const USAGE_QUESTIONS_BYTES: usize = 16 * 1024;
 
 /// Memory for an answer with a record, metrics, settings or diagnostics.
-const ANSWER_BYTES: usize = 64 * 1024;
+pub(super) const ANSWER_BYTES: usize = 64 * 1024;
 
 /// Returns the memory that a request takes until it is answered, when `length` is that of its frame.
 pub(super) fn memory_of(request: &Request, length: usize) -> usize {
@@ -149,7 +149,7 @@ pub(super) async fn answer_request(
 }
 
 /// Waits for the memory of an answer that may be long, before it is made. Others are short.
-async fn charge_answer(request: &Request, memory: &UserMemory) -> Charge {
+pub(super) async fn charge_answer(request: &Request, memory: &UserMemory) -> Charge {
     match request {
         Request::Status(_) | Request::Diagnose | Request::Metrics | Request::Settings => {
             memory.charge(ANSWER_BYTES).await
@@ -208,7 +208,7 @@ fn name_of(request: &Request) -> &'static str {
 }
 
 /// Carries out a request that is answered by a single reply. Returns the response in it.
-async fn single_reply(
+pub(super) async fn single_reply(
     request: Request,
     engine: &ExecutionEngine,
     context: &ServerContext,

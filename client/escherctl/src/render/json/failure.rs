@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::object::line;
+use super::line;
 use crate::failure::Failure;
 
 /// Returns the object for a failure.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use escher_client::protocol::{Leftovers, Usage};
+use escher_client::protocol::{Leftovers, Usage, missing_measurements};
 use escher_client::{
     ApiError, CurrentUsage, ExecutionRecord, Measurements, ResourceLimits, SentSignal,
 };
@@ -88,7 +88,10 @@ pub(crate) fn inspect(
                 seconds(usage.system_us)
             ),
         );
-        fields.add_some("peak memory", resource_usage::peak_memory(&usage).map(size));
+        fields.add_some(
+            "peak memory",
+            missing_measurements::peak_memory(&usage).map(size),
+        );
         // A command that never ran has no measurements.
         if record.started_at.is_some() {
             let measured = resources.measured.unwrap_or_default();
@@ -152,7 +155,7 @@ fn add_usage_now(fields: &mut Fields, usage: &CurrentUsage, limits: &ResourceLim
     let io = |bytes| with(size(bytes), resource_usage::io_limits(limits));
     fields.add_some("read so far", usage.io_read_bytes.map(io));
     fields.add_some("written so far", usage.io_written_bytes.map(io));
-    let missing: Vec<&str> = resource_usage::not_measured_now(usage)
+    let missing: Vec<&str> = missing_measurements::not_measured_now(usage)
         .map(|measurement| measurement.name)
         .collect();
     let missing = (!missing.is_empty()).then(|| missing.join(", "));
@@ -164,7 +167,7 @@ fn add_measured(fields: &mut Fields, usage: &Usage, measured: &Measurements) {
     fields.add_some("written", measured.io_written_bytes.map(size));
     fields.add_some("peak tasks", measured.peak_tasks);
     fields.add_some("OOM kills", measured.oom_kills.filter(|kills| *kills > 0));
-    let missing: Vec<&str> = resource_usage::not_measured(usage, measured)
+    let missing: Vec<&str> = missing_measurements::not_measured(usage, measured)
         .map(|measurement| measurement.name)
         .collect();
     fields.add_some(

@@ -21,8 +21,8 @@ use crate::api::ExecutionEngine;
 use crate::server::ServerContext;
 use crate::server::outbox::STREAM_WINDOW_BYTES;
 
-/// Timeout for a peer to send its first frame.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout for a peer to send its first frame, or the first byte of HTTP.
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends a peer the reason for which it is refused, if the socket takes it without waiting.
 pub(in crate::server) fn refuse_at_once(stream: &UnixStream, error: ApiError) -> io::Result<()> {
@@ -51,16 +51,17 @@ fn encode_hello_reply(reply: &HelloReply) -> io::Result<BytesMut> {
     }
 }
 
-/// Performs the handshake. Returns `None` if the peer was refused or has disconnected.
+/// Performs the handshake until `deadline`; `reader` may have read some bytes of it. Returns `None` if the peer was refused or has disconnected.
 pub(super) async fn shake_hands(
     stream: &mut UnixStream,
+    mut reader: FrameReader,
+    deadline: Instant,
     credentials: PeerCredentials,
     context: &ServerContext,
 ) -> io::Result<Option<(ExecutionEngine, FrameReader)>> {
-    let mut reader = FrameReader::default();
     let codec = FrameCodec::handshake();
     let hello = reader.next::<Hello>(stream, &codec);
-    let hello = timeout_at(Instant::now() + HELLO_TIMEOUT, hello);
+    let hello = timeout_at(deadline, hello);
     let result = match hello.await {
         Err(_) => Err(ApiError::new(
             ErrorCode::IDLE,

@@ -5,6 +5,7 @@ mod handshake;
 mod request_reader;
 
 pub(super) use handshake::{encode_refusal, refuse_at_once};
+pub(super) use request_reader::over_memory_limit;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -23,16 +24,16 @@ use tracing::{Instrument, debug};
 use super::memory::Charge;
 use super::outbox::{Outbox, Window, write_frames};
 use super::requests::{self, Requester};
-use super::{ServerContext, until_closing};
+use super::{ServerContext, http, until_closing};
 use crate::api::ExecutionEngine;
 use crate::turns::Turn;
 use frame_reader::FrameReader;
-use handshake::shake_hands;
-use request_reader::{ReadError, ReceivedFrame, RequestReader, over_memory_limit};
+use handshake::{HELLO_TIMEOUT, shake_hands};
+use request_reader::{ReadError, ReceivedFrame, RequestReader};
 
 /// Timeout for the rest of a frame after its first byte, for room in memory for it, and for writing
 /// the last frames.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum number of requests in flight on one connection.
 const MAX_REQUESTS_IN_FLIGHT: u32 = 256;
@@ -44,8 +45,22 @@ pub(super) async fn serve(
     context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
+    let mut reader = FrameReader::default();
+    let deadline = Instant::now() + HELLO_TIMEOUT;
+    let begun = tokio::select! {
+        begun = timeout_at(deadline, reader.fill(&mut stream)) => begun,
+        () = until_closing(&mut closing) => return,
+    };
+    match begun {
+        Ok(Ok(true)) if http::is_http(reader.buffer[0]) => {
+            return http::serve(stream, reader.buffer, credentials, context, closing).await;
+        }
+        Ok(Ok(false)) => return,
+        // The handshake says what is wrong.
+        Ok(_) | Err(_) => {}
+    }
     let handshake = tokio::select! {
-        handshake = shake_hands(&mut stream, credentials, &context) => handshake,
+        handshake = shake_hands(&mut stream, reader, deadline, credentials, &context) => handshake,
         () = until_closing(&mut closing) => return,
     };
     match handshake {
@@ -134,7 +149,7 @@ async fn serve_requests(
 }
 
 /// Answers in the turn of a user: `turn` ends once the answer has been begun.
-async fn begin_in_turn(answer: impl Future<Output = ()>, turn: Turn) {
+pub(super) async fn begin_in_turn<T>(answer: impl Future<Output = T>, turn: Turn) -> T {
     let mut answer = std::pin::pin!(answer);
     let mut turn = Some(turn);
     poll_fn(|context| {
@@ -142,7 +157,7 @@ async fn begin_in_turn(answer: impl Future<Output = ()>, turn: Turn) {
         turn = None;
         progress
     })
-    .await;
+    .await
 }
 
 impl EstablishedConnection {

@@ -131,7 +131,7 @@ impl ReadError {
     }
 }
 
-pub(super) fn over_memory_limit() -> ApiError {
+pub(in crate::server) fn over_memory_limit() -> ApiError {
     let message = "the requests and unread answers of this user take all the memory that they may";
     ApiError::new(ErrorCode::OVERLOADED, message)
         .with_hint("try again once some of them are answered and read")

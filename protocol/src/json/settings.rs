@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use escher_client::{Reloaded, Setting, SettingValue};
 use serde::Serialize;
 
 use super::object::line;
+use crate::{Reloaded, Setting, SettingValue};
 
 /// Returns the object for a setting in force.
-pub(crate) fn setting(setting: &Setting) -> String {
+pub fn setting(setting: &Setting) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         name: &'a str,
@@ -38,7 +38,7 @@ pub(crate) fn setting(setting: &Setting) -> String {
 }
 
 /// Returns the object for a reload.
-pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
+pub fn reloaded(reloaded: &Reloaded) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         applied: Vec<&'a str>,
@@ -51,7 +51,7 @@ pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
 }
 
 /// Returns the object for a check of `file`, or of what escherd would read.
-pub(crate) fn config_check(file: Option<&Path>, is_valid: bool, errors: &[&str]) -> String {
+pub fn config_check(file: Option<&Path>, is_valid: bool, errors: &[&str]) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         file: Option<String>,

@@ -1,12 +1,12 @@
 //! Diagnostics of `doctor`.
 
-use escher_client::Diagnostic;
 use serde::Serialize;
 
 use super::object::line;
+use crate::Diagnostic;
 
 /// Returns the object for a diagnostic.
-pub(crate) fn diagnostic(diagnostic: &Diagnostic) -> String {
+pub fn diagnostic(diagnostic: &Diagnostic) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         check: &'a str,

@@ -1,13 +1,12 @@
 //! Output from the log.
 
-use escher_client::protocol::OutputTotals;
-use escher_client::{ExecutionId, GapReason, OutputChunk, OutputGap};
 use serde::Serialize;
 
 use super::object::{line, text_or_base64};
+use crate::{ExecutionId, GapReason, OutputChunk, OutputGap, OutputTotals};
 
 /// Returns the object for a chunk of output.
-pub(crate) fn output_chunk(id: ExecutionId, chunk: OutputChunk) -> String {
+pub fn output_chunk(id: ExecutionId, chunk: OutputChunk) -> String {
     #[derive(Serialize)]
     struct Line {
         id: String,
@@ -30,7 +29,7 @@ pub(crate) fn output_chunk(id: ExecutionId, chunk: OutputChunk) -> String {
 
 /// Output that is missing from the log.
 #[derive(Debug, Serialize)]
-pub(crate) struct MissingOutput {
+pub(super) struct MissingOutput {
     /// Where in the log; `null` if that is not known.
     offset: Option<u64>,
     /// How many bytes; `null` if that is not known.
@@ -51,7 +50,7 @@ impl From<&OutputGap> for MissingOutput {
 
 impl MissingOutput {
     /// Makes the objects from the totals of an execution, which do not say where output was dropped.
-    pub(crate) fn from_totals(output: &OutputTotals) -> Vec<Self> {
+    pub(super) fn from_totals(output: &OutputTotals) -> Vec<Self> {
         let forgotten = MissingOutput {
             offset: Some(0),
             bytes: Some(output.forgotten_bytes),
@@ -68,7 +67,7 @@ impl MissingOutput {
 }
 
 /// Returns the object for output that is missing between chunks.
-pub(crate) fn output_gap(id: ExecutionId, gap: &OutputGap) -> String {
+pub fn output_gap(id: ExecutionId, gap: &OutputGap) -> String {
     #[derive(Serialize)]
     struct Line {
         id: String,

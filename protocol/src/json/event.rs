@@ -1,13 +1,12 @@
 //! Events.
 
-use escher_client::{Event, EventKind};
 use serde::Serialize;
 
-use super::object::{line, owned};
-use crate::time::rfc3339;
+use super::object::{line, owned, rfc3339};
+use crate::message::{Event, EventKind};
 
 /// Returns the object for an event.
-pub(crate) fn event(event: &Event) -> String {
+pub fn event(event: &Event) -> String {
     #[derive(Serialize)]
     struct Line {
         sequence: u64,

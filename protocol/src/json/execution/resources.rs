@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use escher_client::protocol::Measurements;
-use escher_client::{CurrentUsage, Resources, Rlimit};
 use serde::Serialize;
 
-use crate::render::resource_usage::{not_measured, not_measured_now, peak_memory};
+use crate::missing_measurements::{not_measured, not_measured_now, peak_memory};
+use crate::{CurrentUsage, Measurements, Resources, Rlimit};
 
 /// What a command used that has ended.
 #[derive(Debug, Serialize)]
@@ -25,7 +24,7 @@ pub(super) struct Usage {
 
 impl Usage {
     /// Makes the object of what a command used that has ended.
-    pub(super) fn new(usage: &escher_client::protocol::Usage, measured: &Measurements) -> Self {
+    pub(super) fn new(usage: &crate::Usage, measured: &Measurements) -> Self {
         Usage {
             cpu_user_ms: usage.user_us / 1_000,
             cpu_system_ms: usage.system_us / 1_000,

@@ -1,12 +1,12 @@
 //! What a user takes of the queue, the slots, the disk of the logs and the history, and may take.
 
-use escher_client::Quota;
 use serde::Serialize;
 
 use super::object::line;
+use crate::message::Quota;
 
 /// Returns the object for a user.
-pub(crate) fn quota(quota: &Quota) -> String {
+pub fn quota(quota: &Quota) -> String {
     #[derive(Serialize)]
     struct Line {
         user: String,

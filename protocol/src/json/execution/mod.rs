@@ -1,25 +1,22 @@
 //! The object of an execution.
 
 mod resources;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 
-use escher_client::protocol::{Canceller, Exit};
-use escher_client::{
-    CurrentUsage, ExecutionRecord, ExecutionResult, QueuePosition, SentSignal, Status, WaitReason,
-};
 use serde::Serialize;
 
-use super::object::{base64, owned, text_or_base64};
+use super::object::{base64, owned, rfc3339, text_or_base64};
 use super::output_chunk::MissingOutput;
-use crate::time::rfc3339;
+use crate::{
+    Canceller, CurrentUsage, ExecutionRecord, ExecutionResult, Exit, QueuePosition, SentSignal,
+    Status, WaitReason,
+};
 use resources::{Limits, Usage, UsageNow};
 
 /// The JSON object of an execution. Only that of a result has the output.
 #[derive(Debug, Serialize)]
-pub(crate) struct ExecutionObject {
+pub struct ExecutionObject {
     id: String,
     number: u64,
     name: Option<String>,
@@ -148,7 +145,7 @@ impl From<QueuePosition> for Queue {
 
 impl ExecutionObject {
     /// Makes the object without the output.
-    pub(crate) fn from_record(record: &ExecutionRecord) -> Self {
+    pub fn from_record(record: &ExecutionRecord) -> Self {
         let outcome = record.outcome.as_ref();
         let exit = outcome.map(|outcome| outcome.exit);
         let (signal, core_dumped) = match exit {
@@ -253,7 +250,7 @@ impl ExecutionObject {
     }
 
     /// Makes the object of a running execution with what it uses at the moment.
-    pub(crate) fn with_usage(record: &ExecutionRecord, usage: &CurrentUsage) -> Self {
+    pub fn with_usage(record: &ExecutionRecord, usage: &CurrentUsage) -> Self {
         ExecutionObject {
             usage_now: Some(usage.into()),
             ..ExecutionObject::from_record(record)
@@ -261,7 +258,7 @@ impl ExecutionObject {
     }
 
     /// Makes the object with the output.
-    pub(crate) fn from_result(result: ExecutionResult) -> Self {
+    pub fn from_result(result: ExecutionResult) -> Self {
         let mut object = ExecutionObject::from_record(&result.record);
         object.output_cut = Some(result.is_cut());
         object.output_missing = Some(result.gaps.iter().map(MissingOutput::from).collect());
@@ -274,7 +271,7 @@ impl ExecutionObject {
     }
 
     /// Makes the object that answers a submission.
-    pub(crate) fn from_submission(record: &ExecutionRecord, is_existing: bool) -> Self {
+    pub fn from_submission(record: &ExecutionRecord, is_existing: bool) -> Self {
         ExecutionObject {
             existing: Some(is_existing),
             ..ExecutionObject::from_record(record)

@@ -1,10 +1,10 @@
 //! The fields of executions as scripts read them.
 
 use super::*;
-use crate::render::json::object::line;
-use escher_client::protocol::StartStage;
+use escher_client::protocol::{Exit, StartStage};
 use escher_client::{
-    ApiError, ErrorCode, Omission, OutputStream, ProcessLimits, Rlimit, RlimitResource,
+    ApiError, CurrentUsage, ErrorCode, ExecutionRecord, ExecutionResult, Omission, OutputStream,
+    ProcessLimits, Rlimit, RlimitResource, Status,
 };
 use escher_tests::samples;
 

@@ -1,13 +1,15 @@
 //! escherd's state and metrics.
 
-use escher_client::{DaemonInfo, EscherdSocket, Welcome};
+use std::path::Path;
+
 use serde::Serialize;
 
-use super::object::line;
-use crate::time::rfc3339;
+use super::object::{line, rfc3339};
+use crate::message::DaemonInfo;
 
-/// Returns the object for escherd's state and limits.
-pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome, socket: &EscherdSocket) -> String {
+/// Returns the object for the state and limits of an escherd that is reached at `socket` and calls
+/// itself `daemon`.
+pub fn info(info: &DaemonInfo, daemon: &str, protocol_version: u16, socket: &Path) -> String {
     #[derive(Serialize)]
     struct Line {
         socket: String,
@@ -32,10 +34,10 @@ pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome, socket: &EscherdSocket)
         max_output_size_bytes: u64,
     }
     line(&Line {
-        socket: socket.path().to_string_lossy().into_owned(),
+        socket: socket.to_string_lossy().into_owned(),
         version: info.version.to_string(),
-        daemon: welcome.daemon.to_string(),
-        protocol_version: welcome.version,
+        daemon: daemon.to_owned(),
+        protocol_version,
         instance: info.instance.to_string(),
         pid: info.pid,
         uid: info.uid,
@@ -56,7 +58,7 @@ pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome, socket: &EscherdSocket)
 }
 
 /// Returns the object that contains the metrics as OpenMetrics text.
-pub(crate) fn metrics(text: &str) -> String {
+pub fn metrics(text: &str) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         metrics: &'a str,

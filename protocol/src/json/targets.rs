@@ -1,12 +1,12 @@
 //! The outcome of verbs that act on executions. `target` is the reference from the command line.
 
-use escher_client::{CancelAnswer, Removed};
 use serde::Serialize;
 
 use super::object::line;
+use crate::message::{CancelAnswer, Removed};
 
 /// Returns the object for a cancel request.
-pub(crate) fn cancelled(target: &str, answer: CancelAnswer) -> String {
+pub fn cancelled(target: &str, answer: CancelAnswer) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         target: &'a str,
@@ -27,7 +27,7 @@ pub(crate) fn cancelled(target: &str, answer: CancelAnswer) -> String {
 }
 
 /// Returns the object for an execution that was paused or resumed.
-pub(crate) fn paused(target: &str, is_paused: bool) -> String {
+pub fn paused(target: &str, is_paused: bool) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         target: &'a str,
@@ -40,7 +40,7 @@ pub(crate) fn paused(target: &str, is_paused: bool) -> String {
 }
 
 /// Returns the object for an execution that a signal was sent to.
-pub(crate) fn signalled(target: &str, signal: i32) -> String {
+pub fn signalled(target: &str, signal: i32) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         target: &'a str,
@@ -50,7 +50,7 @@ pub(crate) fn signalled(target: &str, signal: i32) -> String {
 }
 
 /// Returns the object for an execution whose input has this length now.
-pub(crate) fn sent(target: &str, stdin_bytes: u64) -> String {
+pub fn sent(target: &str, stdin_bytes: u64) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         target: &'a str,
@@ -63,7 +63,7 @@ pub(crate) fn sent(target: &str, stdin_bytes: u64) -> String {
 }
 
 /// Returns the object for an execution that was removed.
-pub(crate) fn removed(target: &str, removed: Removed) -> String {
+pub fn removed(target: &str, removed: Removed) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         target: &'a str,
@@ -77,8 +77,8 @@ pub(crate) fn removed(target: &str, removed: Removed) -> String {
     })
 }
 
-/// Returns the object for all executions that `prune` removed, or would remove.
-pub(crate) fn pruned(removed: Removed) -> String {
+/// Returns the object for all executions that a prune removed, or would remove.
+pub fn pruned(removed: Removed) -> String {
     #[derive(Serialize)]
     struct Line {
         executions: u64,
