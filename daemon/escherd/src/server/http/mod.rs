@@ -131,7 +131,7 @@ struct Connection {
 impl Connection {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let reply = self.reply(request).await;
-        reply.unwrap_or_else(Problem::into_response)
+        reply.unwrap_or_else(|problem| problem.into_response())
     }
 
     async fn reply(&self, request: Request<Incoming>) -> Reply {
