@@ -259,13 +259,6 @@ fn errors_name_their_cause_and_what_to_do() {
             "not-running",
             Value::Null,
         ),
-        (
-            "GET /v1/events?after=9999",
-            "",
-            410,
-            "events-missed",
-            Value::Null,
-        ),
     ] {
         let answer = http(&daemon, first, body).expect(status);
         assert_eq!(

@@ -123,12 +123,11 @@ fn output_is_resumed_exactly_over_a_killed_escherd() {
     }
     daemon.kill();
     assert!(octets.chunk().is_none(), "the body is broken off");
-    drop(daemon);
 
-    let daemon = Daemon::builder().home(&home).start();
+    let next = Daemon::builder().home(&home).start();
     gate.write_line("go");
     let rest = get(
-        &daemon,
+        &next,
         &format!("{path}?follow&offset={}", received.len()),
         "",
     )
@@ -136,7 +135,7 @@ fn output_is_resumed_exactly_over_a_killed_escherd() {
     received.extend(rest.body);
     assert!(String::from_utf8(received).unwrap() == expected);
     let headers = format!("Accept: text/event-stream\r\nLast-Event-ID: {half}\r\n");
-    let rest = get(&daemon, &format!("{path}?follow"), &headers).expect(200);
+    let rest = get(&next, &format!("{path}?follow"), &headers).expect(200);
     let texts = [seen.as_str(), rest.text()].map(text_of_events).concat();
     assert!(texts == expected);
 }

@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, debug_span};
 use super::connection_table::{ConnectionSlot, ConnectionTable};
 use super::refusals::RefusalLog;
 use super::refused::{RefusedConnections, refuse_at_once};
-use super::{ServerContext, connection, until_closing};
+use super::{ServerContext, face, until_closing};
 use crate::config::ConnectionLimits;
 
 /// Back-off after accept(2) failed for any reason but a lack of descriptors. It would probably fail
@@ -58,7 +58,7 @@ pub async fn serve(
                         debug!(parent: &span, "connection accepted");
                         let serve = async move {
                             let _slot = slot;
-                            connection::serve(stream, credentials, context, closing).await;
+                            face::serve(stream, credentials, context, closing).await;
                         };
                         connections.spawn(serve.instrument(span));
                     }

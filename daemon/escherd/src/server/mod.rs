@@ -4,7 +4,7 @@
 //! [`connection_table`], [`connection`]
 //! speaks the protocol on one of them, [`requests`] answers requests by calls of the
 //! [engine](crate::api), and [`outbox`] sends the answers. [`http`] is the other face of the same
-//! operations: the first byte of a connection tells which one its client speaks. [`memory`] bounds what clients can make
+//! operations: [`face`] tells which one a client speaks. [`memory`] bounds what clients can make
 //! escherd hold. [`refused`] has the connections over those limits, and
 //! [`refusals`] keeps the log of them short. [`metrics_http`] serves another socket, for metrics
 //! alone.
@@ -12,6 +12,7 @@
 mod accept;
 mod connection;
 mod connection_table;
+mod face;
 mod http;
 mod listener;
 mod memory;

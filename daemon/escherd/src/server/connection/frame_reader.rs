@@ -15,10 +15,9 @@ use super::FRAME_TIMEOUT;
 
 /// Capacity of the read buffer, at first and again after a large frame. Longer frames are charged to
 /// the memory of their user before more of them is read.
-pub(super) const READ_BUFFER_BYTES: usize = 4096;
+pub(in crate::server) const READ_BUFFER_BYTES: usize = 4096;
 
 /// Reads frames from a socket. The buffer grows as bytes arrive.
-#[derive(Default)]
 pub(super) struct FrameReader {
     pub(super) buffer: BytesMut,
     /// When the first byte of an incomplete frame was read.
@@ -26,6 +25,14 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
+    /// Creates a reader of a connection of which these bytes have been read.
+    pub(super) fn beginning_with(buffer: BytesMut) -> Self {
+        FrameReader {
+            frame_begun: (!buffer.is_empty()).then(Instant::now),
+            buffer,
+        }
+    }
+
     /// Returns the contents of the next frame; `None` when the peer has closed the connection.
     /// Cancel-safe.
     pub(super) async fn next<T: DeserializeOwned>(

@@ -1,7 +1,6 @@
 //! The handshake, and refusals in place of one.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use escher_launcher::os::peer_credentials::PeerCredentials;
@@ -20,9 +19,6 @@ use super::frame_reader::{FrameReader, protocol_error};
 use crate::api::ExecutionEngine;
 use crate::server::ServerContext;
 use crate::server::outbox::STREAM_WINDOW_BYTES;
-
-/// Timeout for a peer to send its first frame, or the first byte of HTTP.
-pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends a peer the reason for which it is refused, if the socket takes it without waiting.
 pub(in crate::server) fn refuse_at_once(stream: &UnixStream, error: ApiError) -> io::Result<()> {

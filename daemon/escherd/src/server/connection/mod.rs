@@ -4,6 +4,7 @@ mod frame_reader;
 mod handshake;
 mod request_reader;
 
+pub(super) use frame_reader::READ_BUFFER_BYTES;
 pub(super) use handshake::{encode_refusal, refuse_at_once};
 pub(super) use request_reader::over_memory_limit;
 
@@ -12,6 +13,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use escher_launcher::os::peer_credentials::PeerCredentials;
 use escher_protocol::message::CLOSING_FRAME_ID;
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
@@ -24,11 +26,11 @@ use tracing::{Instrument, debug};
 use super::memory::Charge;
 use super::outbox::{Outbox, Window, write_frames};
 use super::requests::{self, Requester};
-use super::{ServerContext, http, until_closing};
+use super::{ServerContext, until_closing};
 use crate::api::ExecutionEngine;
 use crate::turns::Turn;
 use frame_reader::FrameReader;
-use handshake::{HELLO_TIMEOUT, shake_hands};
+use handshake::shake_hands;
 use request_reader::{ReadError, ReceivedFrame, RequestReader};
 
 /// Timeout for the rest of a frame after its first byte, for room in memory for it, and for writing
@@ -38,27 +40,17 @@ pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of requests in flight on one connection.
 const MAX_REQUESTS_IN_FLIGHT: u32 = 256;
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. `received` has come already; the rest of the greeting has to come
+/// until `deadline`.
 pub(super) async fn serve(
     mut stream: UnixStream,
+    received: BytesMut,
+    deadline: Instant,
     credentials: PeerCredentials,
     context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let mut reader = FrameReader::default();
-    let deadline = Instant::now() + HELLO_TIMEOUT;
-    let begun = tokio::select! {
-        begun = timeout_at(deadline, reader.fill(&mut stream)) => begun,
-        () = until_closing(&mut closing) => return,
-    };
-    match begun {
-        Ok(Ok(true)) if http::is_http(reader.buffer[0]) => {
-            return http::serve(stream, reader.buffer, credentials, context, closing).await;
-        }
-        Ok(Ok(false)) => return,
-        // The handshake says what is wrong.
-        Ok(_) | Err(_) => {}
-    }
+    let reader = FrameReader::beginning_with(received);
     let handshake = tokio::select! {
         handshake = shake_hands(&mut stream, reader, deadline, credentials, &context) => handshake,
         () = until_closing(&mut closing) => return,

@@ -67,7 +67,7 @@ pub(super) fn is_http(first_byte: u8) -> bool {
 
 /// Returns the bytes of an answer to any request of a client that is refused.
 pub(super) fn refusal(error: ApiError) -> Vec<u8> {
-    Box::<Problem>::from(error).into_bytes()
+    Box::<Problem>::from(error).to_bytes()
 }
 
 /// Serves a connection to its end, of which `received` has arrived.
@@ -131,7 +131,7 @@ struct Connection {
 impl Connection {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let reply = self.reply(request).await;
-        reply.unwrap_or_else(|problem| problem.into_response())
+        reply.unwrap_or_else(|problem| problem.response())
     }
 
     async fn reply(&self, request: Request<Incoming>) -> Reply {

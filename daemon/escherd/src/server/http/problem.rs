@@ -117,7 +117,7 @@ impl Problem {
     }
 
     /// Returns the answer as bytes, which end the connection.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let (status, body) = (self.status, self.object());
         let length = body.len();
         format!(
@@ -128,7 +128,7 @@ impl Problem {
     }
 
     /// Returns the answer.
-    pub(super) fn into_response(self) -> Response<Body> {
+    pub(super) fn response(&self) -> Response<Body> {
         let mut response = Response::new(full(self.object()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
