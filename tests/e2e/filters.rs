@@ -25,7 +25,7 @@ fn store_files(home: &Home) -> Vec<String> {
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.starts_with("escher.db") && !name.ends_with("-wal"))
-        .filter(|name| !name.ends_with("-shm"))
+        .filter(|name| !name.ends_with("-shm") && !name.ends_with("-numbers"))
         .collect();
     names.sort_unstable();
     names

@@ -1,6 +1,5 @@
 //! HTTP on escherd's socket: the same operations, records and authority as in frames.
 
-mod documented;
 mod hostile;
 mod resources;
 mod streams;

@@ -296,6 +296,8 @@ fn too_many_requests_in_flight_are_refused_one_by_one() {
                 assert!(error.retry);
                 refused += 1;
             }
+            // Where the events of one begin.
+            Some(ServerFrame::Item { .. }) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -311,6 +313,11 @@ fn the_id_of_a_request_in_flight_cannot_be_reused() {
         ..EventsRequest::default()
     });
     peer.send(&RawPeer::request_frame(5, events));
+    // Where its events begin.
+    assert!(matches!(
+        peer.receive_frame(),
+        Some(ServerFrame::Item { .. })
+    ));
     peer.send(&RawPeer::request_frame(5, Request::Info));
     let Some(ServerFrame::Reply {
         id,

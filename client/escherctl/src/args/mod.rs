@@ -117,7 +117,7 @@ pub(crate) enum Verb {
     /// time, name, exit, age; --columns and --no-trunc show them all the same.
     #[command(visible_aliases = ["ls", "list"], before_help = examples::PS)]
     Ps(PsArgs),
-    /// Show what runs and waits, with CPU, memory and disk I/O, until q is pressed
+    /// Show what runs and waits, live, with CPU, memory and I/O
     ///
     /// The screen follows events of escherd, and what is used is measured every --interval. Before the second
     /// measurement of an execution its CPU and I/O are those since its start. What a command uses can be measured

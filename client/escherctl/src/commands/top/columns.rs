@@ -327,8 +327,8 @@ mod tests {
                 .collect::<Vec<_>>(),
             [
                 " NUMBER NAME STATUS      CPU%     MEMORY     READ/S    WRITE/S TASKS    TIME COMMAND",
-                "      7 \u{4e16}\u{754c} running        -          -          -          -     -     0ms sleep 7",
-                "1234567 ab   running        -          -          -          -     -     0ms sleep 1234567",
+                "      7 \u{4e16}\u{754c} running        -          -          -          -     -      0s sleep 7",
+                "1234567 ab   running        -          -          -          -     -      0s sleep 1234567",
             ]
         );
         // A wide character that does not fit leaves a blank.

@@ -260,7 +260,7 @@ mod tests {
                 Some(ErrorCode::TIMED_OUT),
                 Leftovers::None,
                 9,
-                "timed out after 5.0s; escherctl logs 31",
+                "timed out after 5s; escherctl logs 31",
             ),
             (
                 Failed,

@@ -85,8 +85,8 @@ fn sixty_columns_have_what_identifies_an_execution_and_what_it_takes() {
         [
             "2 running, 1 pending  CPU 150.3%  memory 300.0 MiB  by CPU",
             "  NUMBER STATUS      CPU%     MEMORY    TIME COMMAND",
-            ">     17 running    150.3  300.0 MiB   10.0s sleep 17",
-            "      18 paused       0.0    4.0 KiB   10.0s sleep 18",
+            ">     17 running    150.3  300.0 MiB     10s sleep 17",
+            "      18 paused       0.0    4.0 KiB     10s sleep 18",
             "      20 pending        -          -       - sleep 20",
             "-- output of 17 (nightly-import) ---------------------------",
             "row 1",
@@ -108,8 +108,8 @@ fn a_hundred_columns_have_disk_io_and_the_name_too() {
         [
             "2 running, 1 pending  CPU 150.3%  memory 300.0 MiB  by CPU",
             "  NUMBER NAME           STATUS      CPU%     MEMORY     READ/S    WRITE/S TASKS    TIME COMMAND",
-            ">     17 nightly-import running    150.3  300.0 MiB    0 bytes    4.5 MiB     3   10.0s sleep 17",
-            "      18 -              paused       0.0    4.0 KiB    0 bytes    0 bytes     3   10.0s sleep 18",
+            ">     17 nightly-import running    150.3  300.0 MiB    0 bytes    4.5 MiB     3     10s sleep 17",
+            "      18 -              paused       0.0    4.0 KiB    0 bytes    0 bytes     3     10s sleep 18",
             "      20 -              pending        -          -          -          -     -       - sleep 20",
         ]
     );
@@ -122,7 +122,7 @@ fn a_hundred_and_forty_columns_have_everything() {
         lines[1..3],
         [
             "  NUMBER NAME           USER STATUS      CPU%     MEMORY     READ/S    WRITE/S TASKS    TIME COMMAND",
-            ">     17 nightly-import 1000 running    150.3  300.0 MiB    0 bytes    4.5 MiB     3   10.0s sleep 17",
+            ">     17 nightly-import 1000 running    150.3  300.0 MiB    0 bytes    4.5 MiB     3     10s sleep 17",
         ]
     );
     assert!(lines[5].ends_with("---"), "{lines:?}");
@@ -178,7 +178,7 @@ fn the_page_of_the_selected_row_is_shown() {
     press(&mut model, Key::End);
     assert_eq!(
         lines(&model, 60, 7)[2],
-        ">      1 running        -          -   10.0s sleep 1"
+        ">      1 running        -          -     10s sleep 1"
     );
 }
 
