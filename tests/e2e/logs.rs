@@ -42,7 +42,10 @@ fn several_logs_come_one_after_the_other_each_line_behind_its_id() {
     let objects = ctl.json_lines(["logs", "web", "worker"]);
     let ids = ["web", "worker"].map(|name| ctl.inspect(name)["id"].clone());
     let shown = objects.iter().map(|object| object["id"].clone());
-    assert_eq!(shown.collect::<Vec<_>>(), ids);
+    let mut shown: Vec<Value> = shown.collect();
+    // One log may come in several pieces.
+    shown.dedup();
+    assert_eq!(shown, ids);
 }
 
 #[test]

@@ -101,9 +101,12 @@ impl ExecutionEngine {
         }
         let (mut reader, length_now) = open_log(&record, range.streams, resources).await?;
         let mut known = *progress.borrow_and_update();
-        if !known.finished || known.log_bytes == u64::MAX {
-            // The log may be longer than reported, or the execution is lost and the bytes were
-            // not counted.
+        if known.log_bytes == u64::MAX {
+            // It is lost, or what it has left still writes. It may have ended since the log was opened, so the
+            // length of before would lack its last output, or all.
+            known.log_bytes = reader.written_length().await?;
+        } else if !known.finished {
+            // The log may be longer than reported.
             known.log_bytes = length_now;
         }
         let times = OutputTimes {
