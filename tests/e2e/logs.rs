@@ -109,7 +109,7 @@ fn logs_begin_at_an_offset_or_a_time_and_end_at_one() {
     let _ = ctl.run(["logs", "--from", "4", "-n", "1", &id]).expect(2);
 }
 
-/// What a command writes in future is within the times of one that has not started yet.
+/// `--since` and `--until` also hold for a command that starts after the request.
 #[test]
 fn times_hold_for_a_command_that_starts_later() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");

@@ -41,7 +41,7 @@ impl ExecutionEngine {
             Some(newest) => self.find_newest(newest).await?.ok_or_else(|| {
                 let message = format!("you have no execution that {target} means");
                 ApiError::new(ErrorCode::NOT_FOUND, message)
-                    .with_hint("escherctl ps -a lists what there is")
+                    .with_hint("escherctl ps -a lists the executions that you may see")
             })?,
             None => target,
         };

@@ -124,7 +124,7 @@ impl Model {
             Update::Measured(measurement) => self.measure(&measurement),
             Update::LookedUp(id, record) => self.replace(id, record),
             Update::Output(id, item) => {
-                // Output of one that was followed before may still be on its way.
+                // Output of the execution that was selected before may still arrive.
                 if self.followed == Some(id) {
                     self.log.add(&item);
                 }
